@@ -1,0 +1,202 @@
+"""Every exception of hatch-mar.
+
+    HatchMarError                     exit 1   HTTP 500
+     ├── ProblemsError                exit 2            several problems, reported together
+     ├── ArchiveError                 exit 3   HTTP 400
+     │    └── UnsafeArchiveError      exit 3   HTTP 400
+     ├── WeightsError                 exit 4   HTTP 500
+     │    ├── DigestMismatchError     exit 4
+     │    └── OfflineError            exit 4
+     ├── ModelError                   exit 5   HTTP 500
+     │    ├── HandlerError            exit 5            not found, wrong shape, raised in initialize
+     │    ├── GoldenError             exit 5            a golden example gave another answer
+     │    └── WorkerStartError        exit 5            the worker process died or hung while loading
+     ├── TargetError                  exit 6            what to serve cannot be found
+     ├── AddressInUseError            exit 7
+     └── RequestError                          HTTP status and `type` of TorchServe's error body
+          ├── BadRequestError                  400 BadRequestException
+          ├── ResourceNotFoundError            404 ResourceNotFoundException
+          ├── ModelNotFoundError               404 ModelNotFoundException
+          ├── ModelVersionNotFoundError        404 ModelVersionNotFoundException
+          ├── MethodNotAllowedError            405 MethodNotAllowedException
+          ├── RequestTimeoutError              408 RequestTimeoutException
+          ├── ServiceUnavailableError          503 ServiceUnavailableException
+          └── PredictionFailedError            5xx InternalServerException
+
+A message says what is wrong, where, and what to do. The types of the last branch are the names that
+TorchServe's clients match on (its `ErrorResponse`), so they are not ours to improve.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+class HatchMarError(Exception):
+    """The root: catch this to catch everything hatch-mar raises on purpose."""
+
+    exit_code: ClassVar[int] = 1
+    status: int = 500
+    type: str = "InternalServerException"
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong in what an author wrote, and where."""
+
+    file: str
+    """The file as the author knows it, relative to the project: `pyproject.toml`."""
+    key: str
+    """Full key path in that file, `tool.mar.weights[0].source`; empty when the file itself is wrong."""
+    message: str
+    """What is wrong and what to do, lower-case, without a full stop."""
+
+    def __str__(self) -> str:
+        """Render as one line: `file: key: message`."""
+        return ": ".join(part for part in (self.file, self.key, self.message) if part)
+
+
+class ProblemsError(HatchMarError):
+    """Everything that is wrong with a project, found in one go."""
+
+    exit_code = 2
+    status = 400
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        """Keep `problems` in the order in which they were found."""
+        self.problems = tuple(problems)
+        count = len(self.problems)
+        head = f"hatch-mar: {count} problem{'s' if count != 1 else ''}"
+        super().__init__("\n".join([head, *(f"  {problem}" for problem in self.problems)]))
+
+
+class ArchiveError(HatchMarError):
+    """An archive that cannot be read: broken, truncated, or not an archive."""
+
+    exit_code = 3
+    status = 400
+
+
+class UnsafeArchiveError(ArchiveError):
+    """An archive that would write outside its directory, or more than it says."""
+
+
+class WeightsError(HatchMarError):
+    """Weights that cannot be found, fetched or stored."""
+
+    exit_code = 4
+
+
+class DigestMismatchError(WeightsError):
+    """Bytes whose sha256 or size is not what the author locked."""
+
+
+class OfflineError(WeightsError):
+    """A fetch that `HATCH_MAR_OFFLINE=1` forbids."""
+
+
+class ModelError(HatchMarError):
+    """A model that cannot be loaded or does not answer as it should."""
+
+    exit_code = 5
+
+    def __init__(self, message: str, *, traceback: str = "") -> None:
+        """Carry the handler's own `traceback`, text as Python prints it, for the operator's log."""
+        super().__init__(message)
+        self.traceback = traceback
+
+
+class HandlerError(ModelError):
+    """A handler that is missing, has the wrong shape, or raised while initialising."""
+
+
+class GoldenError(ModelError):
+    """A golden example whose answer is not the recorded one."""
+
+
+class WorkerStartError(ModelError):
+    """A worker process that died or hung before its model was loaded."""
+
+
+class TargetError(HatchMarError):
+    """Something to serve that is neither a file, a directory nor an installed model."""
+
+    exit_code = 6
+
+
+class AddressInUseError(HatchMarError):
+    """A port that somebody else listens on."""
+
+    exit_code = 7
+
+
+class RequestError(HatchMarError):
+    """A request that gets TorchServe's error body: `{"code", "type", "message"}`."""
+
+    status = 500
+
+    def __init__(
+        self, message: str, *, status: int | None = None, retry_after: int | None = None
+    ) -> None:
+        """Say `message` to the client; `retry_after`, in seconds, becomes a `Retry-After` header."""
+        super().__init__(message)
+        if status is not None:
+            self.status = status
+        self.retry_after = retry_after
+
+
+class BadRequestError(RequestError):
+    """A request that makes no sense as it is."""
+
+    status = 400
+    type = "BadRequestException"
+
+
+class ResourceNotFoundError(RequestError):
+    """A path nothing answers to."""
+
+    status = 404
+    type = "ResourceNotFoundException"
+
+
+class ModelNotFoundError(RequestError):
+    """A model name that is not served."""
+
+    status = 404
+    type = "ModelNotFoundException"
+
+
+class ModelVersionNotFoundError(RequestError):
+    """A version of a served model that is not served."""
+
+    status = 404
+    type = "ModelVersionNotFoundException"
+
+
+class MethodNotAllowedError(RequestError):
+    """A path that does not take this method."""
+
+    status = 405
+    type = "MethodNotAllowedException"
+
+
+class RequestTimeoutError(RequestError):
+    """A request that waited longer than `clientTimeoutInMills`."""
+
+    status = 408
+    type = "RequestTimeoutException"
+
+
+class ServiceUnavailableError(RequestError):
+    """No worker, a full queue, or a model that is not ready."""
+
+    status = 503
+    type = "ServiceUnavailableException"
+
+
+class PredictionFailedError(RequestError):
+    """The worker answered with an error, or died; the status says which (500, 503, 507)."""
+
+    type = "InternalServerException"

@@ -1,0 +1,1 @@
+"""Files become a callable: the only room that knows torch and onnx."""

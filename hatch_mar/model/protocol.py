@@ -1,0 +1,99 @@
+"""What passes between a server and a loaded model: no torch in here, so the door may import it.
+
+A `Request` is one HTTP request as it reaches a worker, a `Response` what goes back. `Servable` is a
+loaded model as the worker's loop sees it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+
+@dataclass(slots=True)
+class Part:
+    """One input of a request: the whole body, or one field of a form."""
+
+    name: str
+    """Key of the handler's row: `body`, `data`, or the form field's name."""
+    content_type: str
+    """MIME type without parameters; empty when the client sent none."""
+    data: bytes | bytearray | memoryview
+
+
+@dataclass(slots=True)
+class Request:
+    """One request for a model."""
+
+    id: str
+    """The `x-request-id` the client is given: a UUID4."""
+    headers: Sequence[tuple[str, str]]
+    """Names as the client sent them; a repeated name keeps its last value for the handler."""
+    parts: Sequence[Part]
+    url_path: str = ""
+    """What follows the version in the path, without a leading slash."""
+    explain: bool = False
+    describe: bool = False
+
+
+@dataclass(slots=True)
+class Response:
+    """The answer to one request."""
+
+    status: int
+    body: bytes | bytearray | memoryview
+    """The handler's bytes; where `error` is set, the message for TorchServe's error body, in UTF-8."""
+    phrase: str = ""
+    content_type: str | None = None
+    """None unless the handler set one: TorchServe sends none either."""
+    headers: Sequence[tuple[str, str]] = ()
+    error: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadOptions:
+    """All a worker needs to load its model. Travels to it as JSON."""
+
+    model_name: str
+    model_version: str
+    model_dir: str
+    """The run directory: the worker's cwd, first on `sys.path`."""
+    handler: str
+    """As in the manifest, or the operator's override."""
+    manifest: Mapping[str, Any] | None = None
+    """`context.manifest`; None when the archive has none."""
+    config: Mapping[str, Any] | None = None
+    """The whole model-config.yaml: `context.model_yaml_config`."""
+    batch_size: int = 1
+    gpu_id: int | None = None
+    """Logical CUDA index inside the worker; None on CPU."""
+    max_gpu_memory: int | None = None
+    """MB this worker may take of its device."""
+    limit_max_image_pixels: bool = True
+    decode_input_request: bool = True
+    isolate: bool | None = None
+    """Re-run a failed batch in halves so that one bad item fails alone; None: where that is safe."""
+    envelope: str | None = None
+    install_hooks: bool = True
+    """Whether `install_packages` and `unpack_dependencies` of a handler may run."""
+    trusted_pickle: Sequence[str] = ()
+    examples: Sequence[Mapping[str, Any]] = ()
+    """Golden examples (`Example.as_dict`) to check before the worker calls itself ready."""
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Servable(Protocol):
+    """A loaded model.
+
+    `hatch_mar.model.loading.load(options)` returns one, or raises `HandlerError` with the handler's
+    traceback. `predict` never raises for a handler's mistake: it answers as TorchServe would.
+    """
+
+    def predict(self, requests: Sequence[Request]) -> list[Response]:
+        """Answer `requests` as one batch, one response each, in order."""
+        ...
+
+    def check_examples(self) -> None:
+        """Run the golden examples, and raise `GoldenError` naming the first that differs."""
+        ...

@@ -1,0 +1,1 @@
+"""Requests become batches: queues, workers and their processes behind one face, `Service`."""

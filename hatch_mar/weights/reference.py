@@ -1,0 +1,44 @@
+"""A file that an archive names instead of carrying."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reference:
+    """Weights pinned by digest, and where to find them."""
+
+    target: str
+    """Path in the model directory at which the handler expects the file (POSIX, relative)."""
+    source: str
+    """URI: `https://...`, `file:///...`; what the author wrote, resolved."""
+    sha256: str
+    """64 lower-case hex digits."""
+    size: int | None = None
+    """Bytes, if known."""
+    mirrors: tuple[str, ...] = ()
+    """Further URIs of the same bytes, tried in order."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the form in which the seal holds it."""
+        return {
+            "target": self.target,
+            "source": self.source,
+            "sha256": self.sha256,
+            "size": self.size,
+            "mirrors": list(self.mirrors),
+        }
+
+    @classmethod
+    def from_dict(cls, raw: Mapping[str, Any]) -> Reference:
+        """Read back what `as_dict` wrote."""
+        return cls(
+            target=raw["target"],
+            source=raw["source"],
+            sha256=raw["sha256"],
+            size=raw.get("size"),
+            mirrors=tuple(raw.get("mirrors", ())),
+        )
