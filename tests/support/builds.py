@@ -1,0 +1,3 @@
+"""Scratch projects, the local wheelhouse and real build front ends."""
+
+from __future__ import annotations
