@@ -1,0 +1,1 @@
+"""The digit classifier: its architecture and its input transforms."""

@@ -1,0 +1,1 @@
+"""What turns a request's data into the network's input."""
