@@ -17,9 +17,9 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
@@ -33,6 +33,9 @@ from tests.support.environment import (  # noqa: E402 - the line above finds it
     run,
     say,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 DEMO = WORK / "demo"
 WHEELHOUSE = DEMO / "wheelhouse"

@@ -56,7 +56,8 @@ def pip_environ(wheelhouse: Path | None = None) -> dict[str, str]:
 def torch_requirement() -> str:
     """Return the release of torch that the project is tested with, such as `torch==1.2.3`."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-    return next(line for line in project["dependency-groups"]["dev"] if line.startswith("torch=="))
+    group: list[str] = project["dependency-groups"]["dev"]
+    return next(line for line in group if line.startswith("torch=="))
 
 
 def run(*command: str, environ: dict[str, str] | None = None, cwd: Path = ROOT) -> None:
