@@ -1,0 +1,250 @@
+"""The real TorchServe and torch-model-archiver, in an environment of their own.
+
+They are installed once per checkout under `.work/`. torch and numpy are this interpreter's own,
+seen through a `.pth` file; hatch-mar is hidden: what an archive needs of it, it must bring along.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import time
+import venv
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import filelock
+
+from tests.support.exchange import Call, exchange
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+REQUIREMENTS = (
+    "torchserve==0.12.0",
+    "torch-model-archiver==0.12.0",
+    "pyyaml",  # TorchServe imports it and does not declare it
+    "pillow",
+)
+WORK = Path(__file__).parents[2] / ".work"
+"""What is made once per checkout and kept; git ignores it."""
+_READY_WITHIN = 90.0
+_STOPPED_WITHIN = 20.0
+_STARTS = 3
+"""A port found free may be taken before the server binds it."""
+
+
+class _PortTakenError(Exception):
+    """Somebody bound one of the chosen ports first."""
+
+
+@dataclass(frozen=True, slots=True)
+class TorchServeHome:
+    """An environment with both tools."""
+
+    python: Path
+
+    def make_archive(
+        self,
+        name: str,
+        into: Path,
+        *,
+        handler: str,
+        form: str = "default",
+        version: str = "1.0",
+        model_file: Path | None = None,
+        weights: Path | None = None,
+        config: Path | None = None,
+        requirements: Path | None = None,
+        extra_files: Sequence[Path] = (),
+    ) -> Path:
+        """Run torch-model-archiver, and return the archive (a directory for `no-archive`)."""
+        command = ["--model-name", name, "--version", version, "--handler", handler]
+        command += ["--export-path", str(into), "--archive-format", form]
+        for flag, path in (
+            ("--model-file", model_file),
+            ("--serialized-file", weights),
+            ("--config-file", config),
+            ("--requirements-file", requirements),
+        ):
+            command += [flag, str(path)] if path else []
+        if extra_files:
+            command += ["--extra-files", ",".join(map(str, extra_files))]
+        # It stages in $TMPDIR/<model name> and deletes what it finds there: one directory per run.
+        with tempfile.TemporaryDirectory() as staging:
+            subprocess.run(
+                [str(self.python.with_name("torch-model-archiver")), *command],
+                check=True,
+                env={**os.environ, "TMPDIR": staging},
+            )
+        return into / (name + {"tgz": ".tar.gz", "no-archive": ""}.get(form, ".mar"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TorchServe:
+    """A running TorchServe."""
+
+    url: str
+    management_url: str
+    metrics_url: str
+    home: Path
+    """Its working directory, with `logs/` and its output in `output.txt`."""
+
+    def output(self) -> str:
+        return (self.home / "output.txt").read_text(errors="replace")
+
+
+def install_torchserve(work: Path) -> TorchServeHome:
+    """Return the environment under `work`, building it if it is not there yet.
+
+    Test processes that come at the same time wait for the first one.
+
+    Raises:
+        RuntimeError: There is no Java on this machine.
+    """
+    if shutil.which("java") is None:
+        raise RuntimeError(
+            "no java on PATH: TorchServe needs Java 17 (openjdk-17-jre-headless on Debian)"
+        )
+    host = sysconfig.get_path("purelib")
+    key = "\n".join((*REQUIREMENTS, host, sys.version))
+    directory = work / f"torchserve-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
+    work.mkdir(exist_ok=True)
+    with filelock.FileLock(f"{directory}.lock"):
+        if not (directory / "complete").exists():
+            _install(directory, host)
+    return TorchServeHome(directory / "bin" / "python")
+
+
+def _install(directory: Path, host: str) -> None:
+    venv.create(directory, clear=True, with_pip=True, symlinks=True)
+    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    # First the path, so that pip sees what is there and fetches only what is missing.
+    (directory / "lib" / version / "site-packages" / "host.pth").write_text(
+        f"{host}\nimport sys; sys.modules['hatch_mar'] = None\n"
+    )
+    pip = [str(directory / "bin" / "python"), "-m", "pip", "--disable-pip-version-check", "install"]
+    subprocess.run([*pip, "--quiet", *REQUIREMENTS], check=True)
+    (directory / "complete").touch()
+
+
+@contextlib.contextmanager
+def start_torchserve(
+    installed: TorchServeHome,
+    store: Path,
+    *,
+    models: Sequence[str] = ("all",),
+    settings: Mapping[str, str] | None = None,
+    log_config: Path | None = None,
+) -> Iterator[TorchServe]:
+    """Serve `models` of the model store until the block ends; every worker is ready when it starts.
+
+    Raises:
+        RuntimeError: The server or a worker did not start; the message ends with its output.
+    """
+    command = [installed.python.with_name("torchserve"), "--foreground", "--ncs"]
+    command += ["--disable-token-auth", "--ts-config", "config.properties"]
+    command += ["--model-store", store.absolute(), "--models", *models]
+    command += ["--log-config", log_config] if log_config else []
+    for attempt in range(1, _STARTS + 1):
+        # The path of a worker's socket lies in here, and may have 107 bytes: hence not in tmp_path.
+        with tempfile.TemporaryDirectory(prefix="ts-") as home:
+            try:
+                with _running([*map(str, command)], Path(home), settings or {}) as server:
+                    yield server
+            except _PortTakenError:
+                if attempt == _STARTS:
+                    raise
+            else:
+                return
+
+
+@contextlib.contextmanager
+def _running(
+    command: Sequence[str], home: Path, settings: Mapping[str, str]
+) -> Iterator[TorchServe]:
+    server, addresses = _choose_addresses(home)
+    properties = {**addresses, "default_workers_per_model": "1", **settings}
+    lines = [f"{key}={value}" for key, value in properties.items()]
+    (home / "config.properties").write_text("\n".join(lines))
+    ours = ("PYTHONPATH", "TS_CONFIG_FILE", "VIRTUAL_ENV")
+    environ = {name: value for name, value in os.environ.items() if name not in ours}
+    environ |= {"TMPDIR": str(home), "TEMP": str(home)}
+    environ |= {"LOG_LOCATION": str(home / "logs"), "METRICS_LOCATION": str(home / "logs")}
+    with (home / "output.txt").open("wb") as output:
+        process = subprocess.Popen(
+            command,
+            cwd=home,
+            env=environ,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        _await_workers(server, process)
+        yield server
+    finally:
+        _stop_session(process)
+
+
+def _choose_addresses(home: Path) -> tuple[TorchServe, dict[str, str]]:
+    with contextlib.ExitStack() as held:
+        sockets = [held.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(5)]
+        ports = [listener.getsockname()[1] for listener in sockets]
+    urls = [f"http://127.0.0.1:{port}" for port in ports]
+    server = TorchServe(url=urls[0], management_url=urls[1], metrics_url=urls[2], home=home)
+    return server, {
+        "inference_address": urls[0],
+        "management_address": urls[1],
+        "metrics_address": urls[2],
+        "grpc_inference_port": str(ports[3]),
+        "grpc_management_port": str(ports[4]),
+    }
+
+
+def _await_workers(server: TorchServe, process: subprocess.Popen[bytes]) -> None:
+    """Wait until every worker of every model says READY: `/ping` is healthy long before."""
+    deadline = time.monotonic() + _READY_WITHIN
+    while time.monotonic() < deadline:
+        output = server.output()
+        if "Address already in use" in output:
+            raise _PortTakenError
+        if process.poll() is not None:
+            raise RuntimeError(f"torchserve exited with {process.returncode}:\n{output[-4000:]}")
+        with contextlib.suppress(OSError):
+            if _workers_are_ready(server.management_url):
+                return
+        time.sleep(0.1)
+    raise RuntimeError(f"torchserve is not ready:\n{server.output()[-8000:]}")
+
+
+def _workers_are_ready(management_url: str) -> bool:
+    listed = exchange(management_url, Call(method="GET", path="/models")).json()["models"]
+    described = [
+        version
+        for name in {model["modelName"] for model in listed}
+        for version in exchange(
+            management_url, Call(method="GET", path=f"/models/{name}/all")
+        ).json()
+    ]
+    workers = [worker["status"] for version in described for worker in version["workers"]]
+    return bool(workers) and set(workers) == {"READY"}
+
+
+def _stop_session(process: subprocess.Popen[bytes]) -> None:
+    """Stop the launcher, the JVM and the Python workers: they are one process group."""
+    for stop in (signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, stop)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(_STOPPED_WITHIN)
