@@ -49,6 +49,8 @@ class Response:
     """None unless the handler set one: TorchServe sends none either."""
     headers: Sequence[tuple[str, str]] = ()
     error: bool = False
+    error_type: str = "InternalServerException"
+    """`type` of TorchServe's error body, where `error` is set; workers leave it as it is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

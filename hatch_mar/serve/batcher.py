@@ -1,0 +1,276 @@
+"""Which worker gets which request, and when: no clock, no socket, no process in here.
+
+Time is an argument, in seconds of any monotonic clock. Requests wait in one queue per model version,
+first come first served. A worker with nothing to do takes what waits, up to `batch_size`, at once.
+A busy one is given more only when nobody is idle, so that it never has to ask and wait (measured: one
+request in lockstep per worker costs a factor of 6.6), and only so much that nobody regrets it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from hatch_mar.model.protocol import Request, Response
+    from hatch_mar.serve.metrics import Tally
+
+AHEAD_SECONDS = 0.003
+"""How much predicted work a busy worker may hold: some wake-ups long, too short to matter."""
+_SMOOTHING = 0.1
+"""Weight of the newest batch in the running mean of a request's time."""
+
+
+class Owner(Protocol):
+    """Whoever accepted a job."""
+
+    def cancel(self, job: Job) -> None:
+        """Forget the job: its client is gone."""
+        ...
+
+
+class Job:
+    """An accepted request, and whom to tell its answer."""
+
+    __slots__ = ("arrived", "done", "number", "on_reply", "owner", "request", "tally")
+
+    def __init__(
+        self,
+        request: Request,
+        on_reply: Callable[[Response], None],
+        *,
+        owner: Owner,
+        tally: Tally,
+        number: int,
+        arrived: float,
+    ) -> None:
+        """Accept `request`, the `number`th of its owner, at `arrived`."""
+        self.request = request
+        self.on_reply = on_reply
+        self.owner = owner
+        self.tally = tally
+        self.number = number
+        self.arrived = arrived
+        self.done = False
+        """Answered or cancelled: nobody wants to hear of it any more."""
+
+
+class Seat:
+    """What is known of one worker that can answer."""
+
+    __slots__ = ("held", "item_time", "since")
+
+    def __init__(self) -> None:
+        """Start idle, its speed unknown."""
+        self.held: deque[Job] = deque()
+        """Sent and not answered, in the order in which it will answer."""
+        self.item_time = 0.0
+        """Seconds per request, a running mean; 0 before the first answer."""
+        self.since = 0.0
+        """When it last answered, or was last given something to do."""
+
+
+class Batcher:
+    """One queue, and the seats that empty it."""
+
+    def __init__(
+        self,
+        *,
+        batch_size: int,
+        capacity: int,
+        max_delay: float = 0,
+        client_timeout: float = 0,
+        response_timeout: float = 0,
+    ) -> None:
+        """Hold at most `capacity` requests that no worker has begun.
+
+        `max_delay` is how long an incomplete batch waits for company, `client_timeout` how long a
+        request may wait for a worker, `response_timeout` how long a worker may be silent over its
+        work: each in seconds, and 0 for never.
+        """
+        self.batch_size = batch_size
+        self.capacity = capacity
+        self.max_delay = max_delay
+        self.client_timeout = client_timeout
+        self.response_timeout = response_timeout
+        self.seats: list[Seat] = []
+        self._queue: deque[Job] = deque()
+        self._ahead = 0
+
+    @property
+    def waiting(self) -> int:
+        """How many requests no worker holds."""
+        return len(self._queue)
+
+    @property
+    def pending(self) -> int:
+        """How many requests no worker can have begun: what `capacity` bounds."""
+        return len(self._queue) + self._ahead
+
+    @property
+    def busy(self) -> bool:
+        """Whether any request is unanswered."""
+        return bool(self._queue) or any(seat.held for seat in self.seats)
+
+    def offer(self, job: Job) -> bool:
+        """Queue `job`; False if the queue is full."""
+        if len(self._queue) + self._ahead >= self.capacity and not self._is_free():
+            return False
+        self._queue.append(job)
+        return True
+
+    def cancel(self, job: Job) -> None:
+        """Take `job` out of the queue; if a worker holds it, its answer will be dropped."""
+        job.done = True
+        if job in self._queue:
+            self._queue.remove(job)
+
+    def join(self, now: float) -> Seat:
+        """Seat a worker that has just become ready."""
+        seat = Seat()
+        seat.since = now
+        self.seats.append(seat)
+        return seat
+
+    def leave(self, seat: Seat, started: int | None = None) -> list[Job]:
+        """Unseat a worker that is gone; return the jobs it had begun, oldest first.
+
+        `started` counts the requests it had begun of those it holds, None standing for all of
+        them. The others go back to the head of the queue, where they came from.
+        """
+        held = list(seat.held)
+        begun = len(held) if started is None else min(started, len(held))
+        self.seats.remove(seat)
+        self._ahead -= max(0, len(held) - self.batch_size)
+        seat.held.clear()
+        back = [job for job in held[begun:] if not job.done]
+        if back:
+            # Two workers may die with each other's neighbours in hand: order by arrival, always.
+            self._queue = deque(sorted([*back, *self._queue], key=lambda job: job.number))
+        return held[:begun]
+
+    def assign(self, now: float) -> list[tuple[Seat, list[Job]]]:
+        """Decide what to send to whom; the caller sends it, in this order."""
+        orders: list[tuple[Seat, list[Job]]] = []
+        if not self._queue:
+            return orders
+        idle = False
+        for seat in self.seats:
+            if not seat.held:
+                count = self._releasable(now, self.batch_size)
+                if not count:
+                    idle = True
+                    break
+                seat.since = now
+                orders.append((seat, self._give(seat, count)))
+        if self._queue and not idle:
+            self._look_ahead(now, orders)
+        # Whoever was served first is served last next time: equal workers get equal work.
+        if len(self.seats) > 1 and orders:
+            self.seats.append(self.seats.pop(0))
+        return orders
+
+    def answered(self, seat: Seat, count: int, seconds: float) -> list[Job]:
+        """Take back the oldest `count` jobs of `seat`, which answered them in `seconds`.
+
+        Raises:
+            IndexError: it does not hold so many.
+        """
+        held = seat.held
+        excess = len(held) - self.batch_size
+        if excess > 0:
+            self._ahead -= min(excess, count)
+        jobs = [held.popleft() for _ in range(count)]
+        item = seconds / count if count else 0.0
+        known = seat.item_time
+        seat.item_time = known + _SMOOTHING * (item - known) if known else item
+        return jobs
+
+    def expired(self, now: float) -> list[Job]:
+        """Take out the jobs that have waited longer than `client_timeout`."""
+        jobs = []
+        if self.client_timeout:
+            while self._queue and self._queue[0].arrived + self.client_timeout <= now:
+                jobs.append(self._queue.popleft())
+        return jobs
+
+    def withdraw(self) -> list[Job]:
+        """Empty the queue: no worker will come."""
+        jobs = list(self._queue)
+        self._queue.clear()
+        return jobs
+
+    def stuck(self, now: float) -> list[Seat]:
+        """Return the workers that have been silent over their work for `response_timeout`."""
+        if not self.response_timeout:
+            return []
+        limit = now - self.response_timeout
+        return [seat for seat in self.seats if seat.held and seat.since <= limit]
+
+    def wake_at(self) -> float:
+        """Return when time alone will change something; infinity for never."""
+        times = [float("inf")]
+        if self.response_timeout:
+            times += [seat.since + self.response_timeout for seat in self.seats if seat.held]
+        if self._queue:
+            oldest = self._queue[0].arrived
+            if self.client_timeout:
+                times.append(oldest + self.client_timeout)
+            if self.max_delay and self._is_free():
+                times.append(oldest + self.max_delay)
+        return min(times)
+
+    def _is_free(self) -> bool:
+        """Whether some worker has nothing to do."""
+        return any(not seat.held for seat in self.seats)
+
+    def _releasable(self, now: float, limit: int) -> int:
+        """Count the jobs at the head of the queue that may leave together, at most `limit`."""
+        count = min(len(self._queue), limit)
+        if (
+            self.max_delay
+            and count < self.batch_size
+            and count
+            and now < self._queue[0].arrived + self.max_delay
+        ):
+            return 0
+        return count
+
+    def _give(self, seat: Seat, count: int) -> list[Job]:
+        queue = self._queue
+        jobs = [queue.popleft() for _ in range(count)] if count < len(queue) else self.withdraw()
+        before = max(0, len(seat.held) - self.batch_size)
+        seat.held.extend(jobs)
+        self._ahead += max(0, len(seat.held) - self.batch_size) - before
+        return jobs
+
+    def _look_ahead(self, now: float, orders: list[tuple[Seat, list[Job]]]) -> None:
+        """Give busy workers their next requests, in equal shares."""
+        rooms = [(self._room(seat), seat) for seat in self.seats]
+        for position, (room, seat) in enumerate(rooms):
+            share = -(-len(self._queue) // (len(rooms) - position))
+            if self.batch_size > 1:
+                share = -(-share // self.batch_size) * self.batch_size
+            count = self._releasable(now, min(room, share)) if room > 0 else 0
+            if count:
+                jobs = self._give(seat, count)
+                _add(orders, seat, jobs)
+            if not self._queue:
+                break
+
+    def _room(self, seat: Seat) -> int:
+        """How many requests more `seat` may hold although it is busy."""
+        limit = int(AHEAD_SECONDS / seat.item_time) if seat.item_time else 0
+        if len(self.seats) == 1:
+            limit = max(limit, 2 * self.batch_size)
+        return limit - len(seat.held)
+
+
+def _add(orders: list[tuple[Seat, list[Job]]], seat: Seat, jobs: Sequence[Job]) -> None:
+    """Let one worker's orders be one order: it is one write."""
+    for ordered, order in orders:
+        if ordered is seat:
+            order.extend(jobs)
+            return
+    orders.append((seat, list(jobs)))

@@ -1,0 +1,254 @@
+"""`Service`: every model of a runner behind one face. `api` knows nothing else of this room."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from hatch_mar.errors import (
+    ModelError,
+    ModelNotFoundError,
+    ModelVersionNotFoundError,
+    RequestError,
+    ServiceUnavailableError,
+)
+from hatch_mar.serve.description import describe_pool
+from hatch_mar.serve.devices import Placement, discover
+from hatch_mar.serve.health import Health
+from hatch_mar.serve.metrics import Metrics, Tally
+from hatch_mar.serve.pool import Pool
+from hatch_mar.serve.settings import ServiceSettings
+
+if TYPE_CHECKING:
+    from hatch_mar.model.protocol import Request, Response
+    from hatch_mar.serve.batcher import Job
+    from hatch_mar.serve.deployment import Deployment
+
+logger = logging.getLogger("hatch_mar.serve")
+
+
+class Route:
+    """Where a (model, version) of a path leads, and what is counted under those labels."""
+
+    __slots__ = ("pool", "tally")
+
+    def __init__(self, pool: Pool, tally: Tally) -> None:
+        """Lead to `pool`, count in `tally`."""
+        self.pool = pool
+        self.tally = tally
+
+
+class ServedModel:
+    """Every version of one model."""
+
+    __slots__ = ("default", "versions")
+
+    def __init__(self) -> None:
+        """Start without a version: the first one to come is the default."""
+        self.default = ""
+        self.versions: dict[str, Pool] = {}
+
+
+class Service:
+    """Models, their workers, and the way to them.
+
+    Every method is called from the one thread whose event loop runs the runner.
+    """
+
+    def __init__(
+        self, *, settings: ServiceSettings | None = None, metrics: Metrics | None = None
+    ) -> None:
+        """Serve nothing yet. No process is started, and no device looked for."""
+        self.settings = settings or ServiceSettings()
+        self.metrics = metrics or Metrics()
+        self.closing = False
+        self._models: dict[str, ServedModel] = {}
+        self._routes: dict[tuple[str, str | None], Route] = {}
+        self._placement: Placement | None = None
+
+    async def register(self, deployment: Deployment) -> None:
+        """Start the workers of `deployment`, and return when every one of them is ready.
+
+        The model is listed, and its requests wait in its queue, from the moment of the call. The
+        first version of a model becomes its default.
+
+        Raises:
+            ModelError: the version is served already, does not fit its devices, or a worker
+                could not load it. Nothing of it is left then.
+        """
+        if self.closing:
+            raise ModelError(f"{deployment.name}: the runner is shutting down")
+        model = self._models.setdefault(deployment.name, ServedModel())
+        if deployment.version in model.versions:
+            raise ModelError(f"{deployment.name}: version {deployment.version!r} is served already")
+        pool = Pool(
+            deployment,
+            settings=self.settings,
+            placement=self._devices(),
+            metrics=self.metrics,
+        )
+        model.versions[deployment.version] = pool
+        model.default = model.default or deployment.version
+        self._make_routes()
+        try:
+            await pool.start()
+        except BaseException:
+            self._forget(pool)
+            await pool.close(timeout=0)
+            raise
+
+    async def unregister(self, model: str, version: str | None = None) -> None:
+        """Stop serving a version (the default one if None), its accepted requests answered.
+
+        Raises:
+            ModelNotFoundError: no such model.
+            ModelVersionNotFoundError: no such version.
+        """
+        pool = self._route(model, version).pool
+        self._forget(pool)
+        await pool.close(timeout=pool.config.response_timeout)
+
+    async def scale(self, model: str, version: str | None, workers: int) -> None:
+        """Run `workers` workers, and return when they are ready and the others have stopped.
+
+        Raises:
+            ModelNotFoundError: no such model.
+            ModelVersionNotFoundError: no such version.
+            ModelError: a new worker could not load the model.
+        """
+        await self._route(model, version).pool.scale(workers)
+
+    def set_default(self, model: str, version: str) -> None:
+        """Let paths without a version lead to `version`.
+
+        Raises:
+            ModelNotFoundError: no such model.
+            ModelVersionNotFoundError: no such version.
+        """
+        self._route(model, version)
+        self._models[model].default = version
+        self._make_routes()
+
+    def submit(
+        self,
+        model: str,
+        version: str | None,
+        request: Request,
+        on_reply: Callable[[Response], None],
+    ) -> Job:
+        """Accept `request`; `on_reply` is called once, later, with its answer, unless cancelled.
+
+        A `Response` whose `error` is set carries the message of TorchServe's error body, its
+        `error_type` and its status. The buffers of request and response are never reused.
+
+        Raises:
+            ModelNotFoundError: no such model.
+            ModelVersionNotFoundError: no such version.
+            ServiceUnavailableError: the queue is full, no worker will come, or we shut down.
+        """
+        route = self._routes.get((model, version))
+        if route is None:
+            raise self._missing(model, version)
+        return route.pool.submit(request, route.tally, on_reply)
+
+    def cancel(self, job: Job) -> None:
+        """Forget `job`, whose client is gone: it is not run if no worker holds it yet."""
+        job.owner.cancel(job)
+
+    async def predict(self, model: str, version: str | None, request: Request) -> Response:
+        """Answer `request`; cancelling the call cancels the request.
+
+        Raises:
+            RequestError: as `submit` does.
+        """
+        reply: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
+        job = self.submit(model, version, request, reply.set_result)
+        try:
+            return await reply
+        except asyncio.CancelledError:
+            self.cancel(job)
+            raise
+
+    def describe(self, model: str, version: str | None = None) -> list[dict[str, Any]]:
+        """Return TorchServe's describe objects: one version, the default one, or `"all"`.
+
+        Raises:
+            ModelNotFoundError: no such model.
+            ModelVersionNotFoundError: no such version.
+        """
+        if version == "all" and model in self._models:
+            pools = [pool for _, pool in sorted(self._models[model].versions.items())]
+        else:
+            pools = [self._route(model, version).pool]
+        return [describe_pool(pool) for pool in pools]
+
+    def list_models(self) -> list[dict[str, str]]:
+        """Return `modelName` and `modelUrl` of every model's default version, sorted by name."""
+        return [
+            {"modelName": name, "modelUrl": model.versions[model.default].deployment.url}
+            for name, model in sorted(self._models.items())
+        ]
+
+    def health(self) -> Health:
+        """Say what can answer, and why the rest cannot."""
+        return Health(
+            models={
+                name: {
+                    version: pool.health(default=version == model.default)
+                    for version, pool in model.versions.items()
+                }
+                for name, model in self._models.items()
+            },
+            closing=self.closing,
+        )
+
+    async def close(self, *, timeout: float = 30) -> None:  # noqa: ASYNC109 - not a cancellation
+        """Answer what was accepted, for at most `timeout` seconds, then stop every worker.
+
+        From the moment of the call `submit` refuses. No process of ours is left afterwards.
+        """
+        self.closing = True
+        pools = [pool for model in self._models.values() for pool in model.versions.values()]
+        await asyncio.gather(*(pool.close(timeout=timeout) for pool in pools))
+
+    def _devices(self) -> Placement:
+        if self._placement is None:
+            self._placement = Placement(discover(self.settings.environ))
+        return self._placement
+
+    def _route(self, model: str, version: str | None) -> Route:
+        route = self._routes.get((model, version))
+        if route is None:
+            raise self._missing(model, version)
+        return route
+
+    def _missing(self, model: str, version: str | None) -> RequestError:
+        if self.closing:
+            return ServiceUnavailableError("the runner is shutting down")
+        if model not in self._models:
+            return ModelNotFoundError(f"Model not found: {model}")
+        return ModelVersionNotFoundError(
+            f"Model version: {version} does not exist for model: {model}"
+        )
+
+    def _forget(self, pool: Pool) -> None:
+        name, version = pool.deployment.name, pool.deployment.version
+        model = self._models[name]
+        del model.versions[version]
+        if model.default == version:
+            model.default = min(model.versions, default="")
+        if not model.versions:
+            del self._models[name]
+        self._make_routes()
+
+    def _make_routes(self) -> None:
+        """Write out every path, so that finding a model is one look-up."""
+        routes: dict[tuple[str, str | None], Route] = {}
+        for name, model in self._models.items():
+            for version, pool in model.versions.items():
+                routes[name, version] = Route(pool, self.metrics.tally(name, version))
+            default = model.versions[model.default]
+            routes[name, None] = Route(default, self.metrics.tally(name, None))
+        self._routes = routes
