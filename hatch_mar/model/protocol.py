@@ -6,9 +6,11 @@ loaded model as the worker's loop sees it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 
 @dataclass(slots=True)
@@ -43,7 +45,7 @@ class Response:
 
     status: int
     body: bytes | bytearray | memoryview
-    """The handler's bytes; where `error` is set, the message for TorchServe's error body, in UTF-8."""
+    """The handler's bytes; where `error` is set, the message for the error body, in UTF-8."""
     phrase: str = ""
     content_type: str | None = None
     """None unless the handler set one: TorchServe sends none either."""
@@ -75,7 +77,7 @@ class LoadOptions:
     limit_max_image_pixels: bool = True
     decode_input_request: bool = True
     isolate: bool | None = None
-    """Re-run a failed batch in halves so that one bad item fails alone; None: where that is safe."""
+    """Re-run a failed batch in halves so that a bad item fails alone; None: where that is safe."""
     envelope: str | None = None
     install_hooks: bool = True
     """Whether `install_packages` and `unpack_dependencies` of a handler may run."""
