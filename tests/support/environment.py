@@ -32,7 +32,7 @@ def make_environment(directory: Path) -> Path:
 
 def pip(python: Path, *arguments: str, wheelhouse: Path | None = None) -> None:
     """Run pip quietly in the environment of `python`; it finds `wheelhouse` beside its indexes."""
-    run(str(python), "-m", "pip", "--quiet", *arguments, environ=pip_environ(wheelhouse))
+    run(str(python), "-m", "pip", "-qq", *arguments, environ=pip_environ(wheelhouse))
 
 
 def pip_environ(wheelhouse: Path | None = None) -> dict[str, str]:
