@@ -1,9 +1,10 @@
 """Which worker gets which request, and when: no clock, no socket, no process in here.
 
-Time is an argument, in seconds of any monotonic clock. Requests wait in one queue per model version,
-first come first served. A worker with nothing to do takes what waits, up to `batch_size`, at once.
-A busy one is given more only when nobody is idle, so that it never has to ask and wait (measured: one
-request in lockstep per worker costs a factor of 6.6), and only so much that nobody regrets it.
+Time is an argument, in seconds of any monotonic clock. Requests wait in one queue per model
+version, first come first served. A worker with nothing to do takes what waits, up to `batch_size`,
+at once. A busy one is given more only when nobody is idle, so that it never has to ask and wait
+(measured: one request in lockstep per worker costs a factor of 6.6), and only so much that nobody
+regrets it.
 """
 
 from __future__ import annotations
@@ -82,18 +83,21 @@ class Batcher:
         max_delay: float = 0,
         client_timeout: float = 0,
         response_timeout: float = 0,
+        tickets: bool = False,
     ) -> None:
         """Hold at most `capacity` requests that no worker has begun.
 
         `max_delay` is how long an incomplete batch waits for company, `client_timeout` how long a
         request may wait for a worker, `response_timeout` how long a worker may be silent over its
-        work: each in seconds, and 0 for never.
+        work: each in seconds, and 0 for never. With `tickets` a request is taken only if an idle
+        worker is there for it (TorchServe's `useJobTicket`).
         """
         self.batch_size = batch_size
         self.capacity = capacity
         self.max_delay = max_delay
         self.client_timeout = client_timeout
         self.response_timeout = response_timeout
+        self.tickets = tickets
         self.seats: list[Seat] = []
         self._queue: deque[Job] = deque()
         self._ahead = 0
@@ -115,9 +119,12 @@ class Batcher:
 
     def offer(self, job: Job) -> bool:
         """Queue `job`; False if the queue is full."""
-        if len(self._queue) + self._ahead >= self.capacity and not self._is_free():
+        queue = self._queue
+        if len(queue) + self._ahead >= self.capacity:
             return False
-        self._queue.append(job)
+        if self.tickets and len(queue) >= self.batch_size * self._idle():
+            return False
+        queue.append(job)
         return True
 
     def cancel(self, job: Job) -> None:
@@ -217,13 +224,13 @@ class Batcher:
             oldest = self._queue[0].arrived
             if self.client_timeout:
                 times.append(oldest + self.client_timeout)
-            if self.max_delay and self._is_free():
+            if self.max_delay and self._idle():
                 times.append(oldest + self.max_delay)
         return min(times)
 
-    def _is_free(self) -> bool:
-        """Whether some worker has nothing to do."""
-        return any(not seat.held for seat in self.seats)
+    def _idle(self) -> int:
+        """Count the workers that have nothing to do."""
+        return sum(not seat.held for seat in self.seats)
 
     def _releasable(self, now: float, limit: int) -> int:
         """Count the jobs at the head of the queue that may leave together, at most `limit`."""

@@ -1,0 +1,226 @@
+"""Requests and replies as bytes, many to a frame.
+
+Bodies are decoded as views of the frame they came in, which nobody writes to again; header blocks
+travel as one piece and are taken apart by whoever looks at them.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+from hatch_mar.model.protocol import Part, Request, Response
+from hatch_mar.serve.frames import Buffer, ChannelError, Kind, encode_frame
+from hatch_mar.serve.headers import HeaderBlock
+
+SOFT_LIMIT = 1 << 18
+"""A frame that has grown to so many bytes is closed: the worker may begin with what is in it."""
+_COUNT = struct.Struct("<I")
+_REQUEST = struct.Struct("<IBHHII")
+"""Number, flags, and the lengths of: id, URL path, parts (a count), header block."""
+_PART = struct.Struct("<IIQ")
+"""Lengths of: name, content type, data."""
+_BATCH = struct.Struct("<Idd")
+"""How many replies, begun when (monotonic clock), for how many seconds."""
+_REPLY = struct.Struct("<IHBHHIQ")
+"""Number, status, flags, and the lengths of: phrase, content type, header block, body."""
+_EXPLAIN, _DESCRIBE = 1, 2
+_ERROR, _HAS_CONTENT_TYPE = 1, 2
+
+
+class Batch(NamedTuple):
+    """What a worker made of one batch."""
+
+    numbers: Sequence[int]
+    """The numbers of the requests, as they were sent."""
+    responses: Sequence[Response]
+    started: float
+    """When the batch was begun: `time.monotonic()`, one clock for all processes of a machine."""
+    seconds: float
+
+
+def encode_requests(numbered: Iterable[tuple[int, Request]]) -> Iterator[bytes]:
+    """Pack requests into PREDICT frames: one, unless they are large."""
+    pieces: list[Buffer] = [b""]
+    count = size = 0
+    for number, request in numbered:
+        size += _pack_request(number, request, pieces)
+        count += 1
+        if size >= SOFT_LIMIT:
+            pieces[0] = _COUNT.pack(count)
+            yield encode_frame(Kind.PREDICT, pieces)
+            pieces, count, size = [b""], 0, 0
+    if count:
+        pieces[0] = _COUNT.pack(count)
+        yield encode_frame(Kind.PREDICT, pieces)
+
+
+def decode_requests(payload: memoryview) -> list[tuple[int, Request]]:
+    """Unpack a PREDICT frame. Bodies are views of `payload`.
+
+    Raises:
+        ChannelError: the payload is not what `encode_requests` makes.
+    """
+    try:
+        (count,) = _COUNT.unpack_from(payload)
+        numbered = []
+        position = _COUNT.size
+        for _ in range(count):
+            number, request, position = _unpack_request(payload, position)
+            numbered.append((number, request))
+    except (struct.error, UnicodeDecodeError) as error:
+        raise ChannelError(f"a request is corrupt: {error}") from error
+    if position != len(payload):
+        raise ChannelError("a frame of requests has another length than its requests")
+    return numbered
+
+
+def encode_replies(batches: Iterable[Batch]) -> Iterator[bytes]:
+    """Pack batches into REPLIES frames: one, unless they are large. A batch stays whole."""
+    pieces: list[Buffer] = []
+    size = 0
+    for batch in batches:
+        pieces.append(_BATCH.pack(len(batch.numbers), batch.started, batch.seconds))
+        for number, response in zip(batch.numbers, batch.responses, strict=True):
+            size += _pack_reply(number, response, pieces)
+        if size >= SOFT_LIMIT:
+            yield encode_frame(Kind.REPLIES, pieces)
+            pieces, size = [], 0
+    if pieces:
+        yield encode_frame(Kind.REPLIES, pieces)
+
+
+def decode_replies(payload: memoryview) -> Iterator[Batch]:
+    """Unpack a REPLIES frame. Bodies are views of `payload`.
+
+    Raises:
+        ChannelError: the payload is not what `encode_replies` makes.
+    """
+    position = 0
+    end = len(payload)
+    while position < end:
+        try:
+            count, started, seconds = _BATCH.unpack_from(payload, position)
+            position += _BATCH.size
+            numbers, responses = [], []
+            for _ in range(count):
+                number, response, position = _unpack_reply(payload, position)
+                numbers.append(number)
+                responses.append(response)
+        except (struct.error, UnicodeDecodeError) as error:
+            raise ChannelError(f"a reply is corrupt: {error}") from error
+        if position > end:
+            raise ChannelError("a frame of replies is shorter than its replies")
+        yield Batch(numbers, responses, started, seconds)
+
+
+def _encode(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")
+
+
+def _decode(view: memoryview) -> str:
+    return str(view, "utf-8", "surrogatepass")
+
+
+def _size(data: Buffer) -> int:
+    return data.nbytes if isinstance(data, memoryview) else len(data)
+
+
+def _pack_request(number: int, request: Request, pieces: list[Buffer]) -> int:
+    ident, path = _encode(request.id), _encode(request.url_path)
+    headers = HeaderBlock.of(request.headers).blob
+    flags = (request.explain and _EXPLAIN) | (request.describe and _DESCRIBE)
+    parts = request.parts
+    pieces += (
+        _REQUEST.pack(number, flags, len(ident), len(path), len(parts), len(headers)),
+        ident,
+        path,
+        headers,
+    )
+    size = 0
+    for part in parts:
+        name, content_type, length = (
+            _encode(part.name),
+            _encode(part.content_type),
+            _size(part.data),
+        )
+        pieces += (
+            _PART.pack(len(name), len(content_type), length),
+            name,
+            content_type,
+            part.data,
+        )
+        size += length
+    return size
+
+
+def _unpack_request(payload: memoryview, position: int) -> tuple[int, Request, int]:
+    number, flags, ident, path, count, headers = _REQUEST.unpack_from(payload, position)
+    ident += (start := position + _REQUEST.size)
+    path += ident
+    position = headers + path
+    parts: list[Part] = []
+    request = Request(
+        _decode(payload[start:ident]),
+        HeaderBlock(bytes(payload[path:position])),
+        parts,
+        _decode(payload[ident:path]),
+        bool(flags & _EXPLAIN),
+        bool(flags & _DESCRIBE),
+    )
+    for _ in range(count):
+        name, content_type, length = _PART.unpack_from(payload, position)
+        name += (start := position + _PART.size)
+        content_type += name
+        position = content_type + length
+        parts.append(
+            Part(
+                _decode(payload[start:name]),
+                _decode(payload[name:content_type]),
+                payload[content_type:position],
+            )
+        )
+    return number, request, position
+
+
+def _pack_reply(number: int, response: Response, pieces: list[Buffer]) -> int:
+    phrase = _encode(response.phrase) if response.phrase else b""
+    kind = response.content_type
+    content_type = _encode(kind) if kind else b""
+    headers = HeaderBlock.of(response.headers).blob if response.headers else b""
+    flags = (response.error and _ERROR) | (0 if kind is None else _HAS_CONTENT_TYPE)
+    length = _size(response.body)
+    pieces += (
+        _REPLY.pack(
+            number, response.status, flags, len(phrase), len(content_type), len(headers), length
+        ),
+        phrase,
+        content_type,
+        headers,
+        response.body,
+    )
+    return length
+
+
+def _unpack_reply(payload: memoryview, position: int) -> tuple[int, Response, int]:
+    number, status, flags, phrase, content_type, headers, length = _REPLY.unpack_from(
+        payload, position
+    )
+    start = position + _REPLY.size
+    if not (flags or phrase or headers):
+        end = start + length
+        return number, Response(status, payload[start:end]), end
+    phrase += start
+    content_type += phrase
+    headers += content_type
+    end = headers + length
+    response = Response(
+        status,
+        payload[headers:end],
+        _decode(payload[start:phrase]),
+        _decode(payload[phrase:content_type]) if flags & _HAS_CONTENT_TYPE else None,
+        HeaderBlock(bytes(payload[content_type:headers])) if headers > content_type else (),
+        bool(flags & _ERROR),
+    )
+    return number, response, end

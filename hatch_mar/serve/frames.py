@@ -1,0 +1,182 @@
+"""The frames that go over the socket between the door and a worker.
+
+A frame is `<u32 length> <u8 kind> <u8 check>` and `length` bytes of payload, little-endian.
+`hatch_mar.serve.channel` packs requests and replies, many to a frame; only what is sent once per
+worker is JSON. Nothing in here touches a socket but `receive`, and nothing is ever unpickled.
+
+    LOAD      door to worker   JSON: `LoadOptions`, and whether to check the golden examples
+    PREDICT   door to worker   requests
+    STOP      door to worker   nothing: answer what you hold, then leave
+    LOADED    worker to door   JSON: what the door may want to know of the loaded model
+    FAILED    worker to door   JSON: why the model could not be loaded
+    REPLIES   worker to door   batches: how many, begun when, how long, and their replies
+    SAMPLES   worker to door   JSON: what the handler measured
+
+Whatever is malformed raises `ChannelError`, and so does a stream that ends inside a frame.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Iterable
+from enum import IntEnum
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    import socket
+
+Buffer = bytes | bytearray | memoryview
+
+MAX_PAYLOAD = (1 << 32) - 1
+_CHUNK = 1 << 18
+_FRAME = struct.Struct("<IBB")
+
+
+class ChannelError(Exception):
+    """Bytes that are not what the other side would send."""
+
+
+class Kind(IntEnum):
+    """What a frame is about."""
+
+    LOAD = 1
+    PREDICT = 2
+    STOP = 3
+    LOADED = 4
+    FAILED = 5
+    REPLIES = 6
+    SAMPLES = 7
+
+
+_KINDS = {int(kind): kind for kind in Kind}
+
+
+class Frame(NamedTuple):
+    """One whole frame."""
+
+    kind: Kind
+    payload: memoryview
+
+
+def _check(length: int, kind: int) -> int:
+    """Digest a frame's head in a byte, so that a corrupt length is seen before it is waited for."""
+    return (length ^ length >> 8 ^ length >> 16 ^ length >> 24 ^ kind * 29 ^ 0xA5) & 0xFF
+
+
+def encode_frame(kind: Kind, pieces: Iterable[Buffer] = ()) -> bytes:
+    """Join `pieces` into one frame.
+
+    Raises:
+        ChannelError: it would be larger than 4 GiB.
+    """
+    payload = b"".join(pieces)
+    if len(payload) > MAX_PAYLOAD:
+        raise ChannelError(f"a frame of {len(payload)} bytes is too large")
+    return _FRAME.pack(len(payload), kind, _check(len(payload), kind)) + payload
+
+
+def encode_json(kind: Kind, value: object) -> bytes:
+    """Make a frame of a JSON value."""
+    return encode_frame(kind, (json.dumps(value).encode(),))
+
+
+def decode_json(payload: Buffer) -> Any:  # noqa: ANN401 - JSON
+    """Read the value of a JSON frame."""
+    try:
+        return json.loads(bytes(payload))
+    except ValueError as error:
+        raise ChannelError(f"not JSON: {error}") from error
+
+
+class FrameReader:
+    """Cuts a stream into frames, however the stream is cut."""
+
+    def __init__(self) -> None:
+        """Expect a frame's first byte."""
+        self._head = b""
+        self._kind = Kind.STOP
+        self._payload: memoryview | None = None
+        self._filled = 0
+
+    def feed(self, data: bytes) -> list[Frame]:
+        """Take the next bytes; return the frames that are complete now, as views of `data`."""
+        frames: list[Frame] = []
+        if self._payload is not None:
+            space = self._payload[self._filled :]
+            taken = min(len(space), len(data))
+            space[:taken] = data[:taken]
+            frames += self.filled(taken)
+            data = data[taken:]
+        if self._head:
+            data = self._head + data
+            self._head = b""
+        view, position, end = memoryview(data).toreadonly(), 0, len(data)
+        while end - position >= _FRAME.size:
+            length, kind = self._read_head(view, position)
+            position += _FRAME.size
+            if end - position < length:
+                self._begin(length, kind, view[position:])
+                return frames
+            frames.append(Frame(kind, view[position : position + length]))
+            position += length
+        self._head = bytes(view[position:])
+        return frames
+
+    def space(self) -> memoryview | None:
+        """Return where the rest of a begun frame may be received in place, or None."""
+        return None if self._payload is None else self._payload[self._filled :]
+
+    def filled(self, count: int) -> list[Frame]:
+        """Say that `count` bytes were received into `space()`."""
+        assert self._payload is not None
+        self._filled += count
+        if self._filled < len(self._payload):
+            return []
+        frame = Frame(self._kind, self._payload.toreadonly())
+        self._payload = None
+        return [frame]
+
+    def finish(self) -> None:
+        """Say that the stream has ended.
+
+        Raises:
+            ChannelError: it ended inside a frame.
+        """
+        if self._head or self._payload is not None:
+            raise ChannelError("the stream ends inside a frame")
+
+    @staticmethod
+    def _read_head(view: memoryview, position: int) -> tuple[int, Kind]:
+        length, number, check = _FRAME.unpack_from(view, position)
+        kind = _KINDS.get(number)
+        if kind is None or check != _check(length, number):
+            raise ChannelError("a frame's head is corrupt")
+        return length, kind
+
+    def _begin(self, length: int, kind: Kind, start: memoryview) -> None:
+        self._kind = kind
+        self._payload = memoryview(bytearray(length))
+        self._payload[: len(start)] = start
+        self._filled = len(start)
+
+
+def receive(sock: socket.socket, reader: FrameReader, flags: int = 0) -> list[Frame]:
+    """Receive once; return the frames that are complete now.
+
+    Raises:
+        EOFError: the other side is gone.
+        ChannelError: what it sent makes no sense.
+        BlockingIOError: there is nothing to receive, and the socket does not wait.
+    """
+    space = reader.space()
+    if space is None:
+        data = sock.recv(_CHUNK, flags)
+        if data:
+            return reader.feed(data)
+    else:
+        count = sock.recv_into(space, 0, flags)
+        if count:
+            return reader.filled(count)
+    reader.finish()
+    raise EOFError
