@@ -1,1 +1,1 @@
-"""The box: everything that knows what is inside a model archive, and the only door between the halves."""
+"""The box: all that knows what is inside a model archive, the only door between the halves."""

@@ -7,6 +7,7 @@ and which golden examples the model must answer before it may call itself ready.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -17,6 +18,7 @@ from hatch_mar.weights.reference import Reference
 SEAL_NAME = "MAR-INF/SEAL.json"
 SEAL_SCHEMA = 1
 EXAMPLES_DIRECTORY = "MAR-INF/examples"
+SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +27,58 @@ class Digest:
 
     sha256: str
     size: int
+    executable: bool = False
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the form in which the seal holds it."""
+        value: dict[str, Any] = {"sha256": self.sha256, "size": self.size}
+        return {**value, "executable": True} if self.executable else value
+
+    @classmethod
+    def from_dict(cls, raw: Mapping[str, Any]) -> Digest:
+        """Read back what `as_dict` wrote.
+
+        Raises:
+            ValueError: the digest is not 64 lower-case hex digits, or the size is no size.
+        """
+        sha256, size = raw["sha256"], raw["size"]
+        if not (isinstance(sha256, str) and SHA256.fullmatch(sha256)):
+            raise ValueError(f"{sha256!r} is not a sha256")
+        if type(size) is not int or size < 0:
+            raise ValueError(f"{size!r} is not a size")
+        return cls(sha256, size, executable=raw.get("executable") is True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Packing:
+    """How the archive was packed: what it takes to write the same file again from its members."""
+
+    format: Literal["mar", "tgz", "dir"] = "mar"
+    compression: Literal["stored", "deflated"] = "stored"
+    filename: str = ""
+
+    def as_dict(self) -> dict[str, str]:
+        """Return the form in which the seal holds it."""
+        return {
+            "format": self.format,
+            "compression": self.compression,
+            "filename": self.filename,
+        }
+
+    @classmethod
+    def from_dict(cls, raw: Mapping[str, Any]) -> Packing:
+        """Read back what `as_dict` wrote.
+
+        Raises:
+            ValueError: a format or compression that we never write, or a file name with a path.
+        """
+        if raw["format"] not in {"mar", "tgz", "dir"}:
+            raise ValueError(f"format {raw['format']!r}")
+        if raw["compression"] not in {"stored", "deflated"}:
+            raise ValueError(f"compression {raw['compression']!r}")
+        if not isinstance(raw["filename"], str) or "/" in raw["filename"]:
+            raise ValueError(f"file name {raw['filename']!r}")
+        return cls(format=raw["format"], compression=raw["compression"], filename=raw["filename"])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +134,7 @@ class Seal:
     trusted_pickle: tuple[str, ...] = ()
     """Weights that the author lets `torch.load` unpickle without restriction."""
     platform: Mapping[str, str] = field(default_factory=dict)
+    packing: Packing = field(default_factory=Packing)
 
     def to_json(self) -> bytes:
         """Serialise canonically: the same seal is the same bytes."""
@@ -88,14 +143,12 @@ class Seal:
             "name": self.name,
             "version": self.version,
             "runtime": self.runtime,
-            "members": {
-                name: {"sha256": digest.sha256, "size": digest.size}
-                for name, digest in self.members.items()
-            },
+            "members": {name: digest.as_dict() for name, digest in self.members.items()},
             "references": [reference.as_dict() for reference in self.references],
             "examples": [example.as_dict() for example in self.examples],
             "trustedPickle": list(self.trusted_pickle),
             "platform": dict(self.platform),
+            "archive": self.packing.as_dict(),
         }
         return (json.dumps(value, indent=2, sort_keys=True) + "\n").encode()
 
@@ -117,14 +170,12 @@ class Seal:
                 name=raw["name"],
                 version=raw["version"],
                 runtime=raw["runtime"],
-                members={
-                    name: Digest(entry["sha256"], entry["size"])
-                    for name, entry in raw["members"].items()
-                },
+                members={name: Digest.from_dict(entry) for name, entry in raw["members"].items()},
                 references=tuple(Reference.from_dict(entry) for entry in raw["references"]),
                 examples=tuple(Example.from_dict(entry) for entry in raw["examples"]),
                 trusted_pickle=tuple(raw["trustedPickle"]),
                 platform=raw["platform"],
+                packing=Packing.from_dict(raw["archive"]),
             )
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ArchiveError(f"{SEAL_NAME}: not a seal: {error!r}") from error

@@ -1,0 +1,152 @@
+"""Members of a tar file, compressed or not: a `.tar.gz` archive, a tarball of extra files."""
+
+from __future__ import annotations
+
+import gzip
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO, cast
+
+from hatch_mar.archive.manifest import MANIFEST_NAME
+from hatch_mar.archive.members import MAX_MEMBERS, guarded, reading
+from hatch_mar.archive.names import NameLedger
+from hatch_mar.errors import ArchiveError, UnsafeArchiveError
+
+BLOCK = tarfile.BLOCKSIZE
+LARGEST_HEADER = 1 << 20
+"""Bytes of one extended header. tarfile reads it whole, and gzip makes gigabytes of nothing."""
+LARGEST_TAIL = 1 << 24
+"""Bytes of padding after the last member: GNU tar's default is 10 KiB."""
+
+
+class TarMembers:
+    """The members of a tar. Reading them in the order of `names` reads the file once."""
+
+    def __init__(self, path: Path, *, strip: bool = False) -> None:
+        """Open `path` and read all its headers.
+
+        With `strip`, the first component of every name goes, as TorchServe does it; not so where
+        the manifest shows that there is none to strip.
+
+        Raises:
+            ArchiveError: it is no tar, truncated, or broken.
+            UnsafeArchiveError: it holds what no archive should.
+        """
+        self.warnings: list[str] = []
+        self._path = path
+        with reading(path):
+            self._file = _open(path)
+        try:
+            with reading(path):
+                self._tar = tarfile.open(fileobj=cast("BinaryIO", self._file), mode="r:")
+                self._entries = self._index(strip=strip)
+        except BaseException:
+            self._file.close()
+            raise
+
+    def names(self) -> list[str]:
+        """Return the names in the order of the data."""
+        return list(self._entries)
+
+    def size(self, name: str) -> int:
+        """Return the size in bytes."""
+        return self._entries[name].size
+
+    def executable(self, name: str) -> bool:
+        """Say whether the file's owner may execute it."""
+        return bool(self._entries[name].mode & 0o100)
+
+    def open(self, name: str) -> BinaryIO:
+        """Open a member for reading."""
+        where = f"{self._path}: {name}"
+        with reading(where):
+            return guarded(cast("BinaryIO", self._tar.extractfile(self._entries[name])), where)
+
+    def file(self, name: str) -> Path | None:
+        """Return None: the members are packed."""
+        del name
+        return None
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def _index(self, *, strip: bool) -> dict[str, tarfile.TarInfo]:
+        entries = list(self._scan())
+        names = [_normalise(entry.name) for entry in entries]
+        if strip and MANIFEST_NAME not in names:
+            names = [name.partition("/")[2] or name for name in names]
+        found: dict[str, tarfile.TarInfo] = {}
+        ledger = NameLedger(str(self._path))
+        for name, entry in zip(names, entries, strict=True):
+            ledger.add(name)
+            found[name] = entry
+        return found
+
+    def _scan(self) -> Iterator[tarfile.TarInfo]:
+        count = 0
+        while (entry := self._tar.next()) is not None:
+            count += 1
+            if count > MAX_MEMBERS:
+                raise UnsafeArchiveError(f"{self._path}: more than {MAX_MEMBERS} members")
+            where = f"{self._path}: member {entry.name!r}"
+            if entry.size < 0:
+                raise UnsafeArchiveError(f"{where} has a negative size")
+            if entry.isdir():
+                continue
+            if not entry.isreg() or entry.issparse():
+                raise UnsafeArchiveError(f"{where} is a link, a device or a sparse file")
+            yield entry
+        self._check_end()
+
+    def _check_end(self) -> None:
+        """Make sure that the listing ended with the archive: tarfile stops at rubbish too."""
+        self._file.seek(self._tar.offset)
+        tail = 0
+        while data := self._file.read(LARGEST_HEADER):
+            tail += len(data)
+            if data.strip(b"\0") or tail > LARGEST_TAIL:
+                raise ArchiveError(f"{self._path}: damaged after the last member that can be read")
+        if tail < BLOCK:
+            raise ArchiveError(f"{self._path}: truncated: the end-of-archive marker is missing")
+
+
+class _Bounded:
+    """A tar's bytes, for tarfile, which would otherwise read a header of any size into memory."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+
+    def read(self, count: int) -> bytes:
+        if count > LARGEST_HEADER:
+            raise tarfile.ReadError(f"a header of {count} bytes")
+        return self._file.read(count)
+
+    def seek(self, offset: int) -> int:
+        return self._file.seek(offset)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def _open(path: Path) -> _Bounded:
+    if is_gzip(path):
+        return _Bounded(cast("BinaryIO", gzip.open(path, "rb")))
+    return _Bounded(path.open("rb"))
+
+
+def is_gzip(path: Path) -> bool:
+    """Say whether the file at `path` starts as gzip files do."""
+    with path.open("rb") as file:
+        return file.read(2) == b"\x1f\x8b"
+
+
+def _normalise(name: str) -> str:
+    """Drop the `./` that `tar -C directory .` writes."""
+    while name.startswith("./"):
+        name = name[2:]
+    return name
