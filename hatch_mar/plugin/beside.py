@@ -1,0 +1,69 @@
+"""Where the `.mar` goes: beside the wheel, unless somebody said otherwise."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hatch_mar.archive.manifest import MANIFEST_NAME
+from hatch_mar.errors import Problem, ProblemsError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from hatch_mar.project.spec import MarSpec
+
+DIRECTORY_VARIABLE = "HATCH_MAR_DIR"
+
+
+def archive_directory(
+    spec: MarSpec, *, root: Path, build_directory: Path, environ: Mapping[str, str]
+) -> Path:
+    """Return the directory for the archive: `HATCH_MAR_DIR`, else `archive.directory`.
+
+    `HATCH_MAR_DIR` is relative to the project, `archive.directory` to the directory of the wheel.
+
+    Raises:
+        ProblemsError: `HATCH_MAR_DIR` is relative, and this build runs in a directory that the
+            front end deletes.
+    """
+    asked = environ.get(DIRECTORY_VARIABLE)
+    if not asked:
+        return (build_directory / spec.archive.directory).resolve()
+    if not Path(asked).is_absolute() and (root / "PKG-INFO").is_file():
+        message = (
+            f"'{asked}' is relative, and this build runs in an unpacked sdist; make it absolute"
+        )
+        raise ProblemsError([Problem(DIRECTORY_VARIABLE, "", message)])
+    return (root / asked).resolve()
+
+
+def is_wanted(spec: MarSpec, environ: Mapping[str, str]) -> bool:
+    """Tell whether a wheel build should write the archive too.
+
+    pip builds in a directory that it deletes, so there only `HATCH_MAR_DIR` makes sense.
+    """
+    if environ.get(DIRECTORY_VARIABLE):
+        return True
+    return spec.archive.enabled and "PIP_BUILD_TRACKER" not in environ
+
+
+def notice(archive: Path, build_directory: Path) -> str:
+    """Return the line that says what was written and, in the wheel's directory, how to upload."""
+    size = f"{archive.stat().st_size:,} bytes" if archive.is_file() else "a directory"
+    line = f"hatch-mar: wrote {archive} ({size})"
+    if not archive.is_relative_to(build_directory.resolve()):
+        return line
+    return (
+        f"{line}; twine refuses a directory with foreign files, so upload with: "
+        f"twine upload {build_directory.name}/*.whl {build_directory.name}/*.tar.gz"
+    )
+
+
+def remove_archives(directory: Path) -> None:
+    """Remove what earlier builds left in the build directory, whichever version they were of."""
+    for archive in directory.glob("*.mar"):
+        if archive.is_file():
+            archive.unlink()
+        elif (archive / MANIFEST_NAME).is_file():
+            shutil.rmtree(archive)

@@ -1,0 +1,81 @@
+"""`[tool.hatch.metadata.hooks.mar]`: the entry points, where `dynamic` leaves them to us.
+
+With this hook they are part of the metadata that every tool sees, `hatch project metadata` too. The
+build hook fills them in where this one is not asked for.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from hatchling.metadata.plugin.interface import MetadataHookInterface
+
+from hatch_mar.errors import Problem, ProblemsError
+from hatch_mar.plugin.reporting import exit_with, one_message
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from hatch_mar.plugin.entry_points import Entry
+
+NO_BUILD_HOOK = Problem(
+    "pyproject.toml",
+    "tool.hatch.build.hooks.mar",
+    "no such table, so nothing would build the package that the entry points name; "
+    "add an empty one: [tool.hatch.build.hooks.mar]",
+)
+
+
+class MarMetadataHook(MetadataHookInterface):
+    """Adds `serve-<name>` and the entry of the group `hatch_mar.models`."""
+
+    PLUGIN_NAME = "mar"
+
+    def update(self, metadata: dict[str, Any]) -> None:
+        """Add the entry points to the `[project]` table in force."""
+        from hatch_mar.plugin.entry_points import add_to_table  # noqa: PLC0415 - as in hooks.py
+
+        with one_message(exit_with):
+            tool = _read_tool_table(self.root)
+            hook = _build_hook_table(tool)
+            add_to_table(metadata, _entries([hook, tool.get("mar", {})], metadata["name"]))
+
+
+def _read_tool_table(root: str) -> dict[str, Any]:
+    """Return `[tool]` as hatchling sees it: a table of hatch.toml replaces that of `[tool.hatch]`."""
+    import tomllib  # noqa: PLC0415
+    from pathlib import Path  # noqa: PLC0415
+
+    tool = tomllib.loads(Path(root, "pyproject.toml").read_text(encoding="utf-8")).get("tool", {})
+    own = Path(root, "hatch.toml")
+    hatch = tomllib.loads(own.read_text(encoding="utf-8")) if own.is_file() else {}
+    return {**tool, "hatch": {**tool.get("hatch", {}), **hatch}}
+
+
+def _build_hook_table(tool: Mapping[str, Any]) -> Mapping[str, Any]:
+    build = tool["hatch"].get("build", {})
+    wheel = build.get("targets", {}).get("wheel", {})
+    for table in (wheel, build):  # hatchling lets the narrower table replace the wider one
+        if "mar" in table.get("hooks", {}):
+            return table["hooks"]["mar"]  # type: ignore[no-any-return]
+    raise ProblemsError([NO_BUILD_HOOK])
+
+
+def _entries(tables: list[Mapping[str, Any]], project_name: str) -> tuple[Entry, ...]:
+    """Return the entry points; none while `[tool.mar]` is wrong: the build hook says how."""
+    from hatch_mar.plugin.entry_points import wanted_entries  # noqa: PLC0415
+    from hatch_mar.project.names import SCRIPT_TEMPLATE, package_name, script_name  # noqa: PLC0415
+
+    try:
+        name = _first(tables, "name", default=project_name)
+        script = _first([table.get("wheel", {}) for table in tables], "script", default=None)
+        return wanted_entries(
+            name=name,
+            package=package_name(project_name),
+            script=script_name(name, SCRIPT_TEMPLATE if script is None else script),
+        )
+    except (ValueError, TypeError, AttributeError):
+        return ()
+
+
+def _first(tables: list[Mapping[str, Any]], key: str, *, default: Any) -> Any:  # noqa: ANN401
+    return next((table[key] for table in tables if key in table), default)

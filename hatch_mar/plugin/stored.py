@@ -1,0 +1,87 @@
+"""Adding big files to a finished wheel, stored.
+
+The rules are those of the wheel specification (RECORD names every file, `.dist-info` comes last)
+and of strict readers: no `ZipInfo` of the old file is used again, no data descriptors are written.
+"""
+
+from __future__ import annotations
+
+import base64
+import csv
+import hashlib
+import io
+import shutil
+from typing import IO, TYPE_CHECKING
+from zipfile import ZIP_DEFLATED, ZIP_STORED, ZipFile, ZipInfo
+
+from hatch_mar.archive.staging import staged_file
+
+if TYPE_CHECKING:
+    from hatch_mar.archive.plan import Member
+    from pathlib import Path
+    from collections.abc import Iterable
+
+CHUNK = 1024 * 1024
+
+
+def add_stored(wheel: Path, members: Iterable[Member]) -> None:
+    """Rewrite `wheel` in place with `members` added, and a RECORD that names them.
+
+    Raises:
+        OSError: a member cannot be read or the disk is full; `wheel` is then as it was.
+    """
+    mode = wheel.stat().st_mode & 0o777
+    with staged_file(wheel) as file, ZipFile(wheel) as old, ZipFile(file, "w") as new:
+        _write(old, new, sorted(members, key=lambda member: member.name))
+    wheel.chmod(mode)
+
+
+def _write(old: ZipFile, new: ZipFile, members: list[Member]) -> None:
+    record = old.infolist()[-1]  # hatchling writes RECORD last, as the specification recommends
+    dist_info = record.filename.rpartition("/")[0] + "/"
+    rows = list(csv.reader(io.StringIO(old.read(record).decode())))
+    content = [each for each in old.infolist() if not each.filename.startswith(dist_info)]
+    metadata = [each for each in old.infolist() if each.filename.startswith(dist_info)]
+    for info in content:
+        _copy(old, new, info)
+    added = [_add(new, member, record.date_time) for member in members]
+    for info in metadata[:-1]:
+        _copy(old, new, info)
+    rows[len(content) : len(content)] = added
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    new.writestr(_fresh(record), text.getvalue().encode(), ZIP_DEFLATED)
+
+
+def _copy(old: ZipFile, new: ZipFile, info: ZipInfo) -> None:
+    with old.open(info) as source, new.open(_fresh(info), "w") as target:
+        shutil.copyfileobj(source, target, CHUNK)
+
+
+def _add(new: ZipFile, member: Member, date_time: tuple[int, int, int, int, int, int]) -> list[str]:
+    """Write one member, and return its row of RECORD."""
+    info = ZipInfo(member.name, date_time)
+    info.compress_type = ZIP_STORED
+    info.external_attr = (0o100755 if member.executable else 0o100644) << 16
+    info.file_size = member.size()
+    digest = hashlib.sha256()
+    with _open(member) as source, new.open(info, "w") as target:
+        while chunk := source.read(CHUNK):
+            digest.update(chunk)
+            target.write(chunk)
+    encoded = base64.urlsafe_b64encode(digest.digest()).rstrip(b"=").decode()
+    return [member.name, f"sha256={encoded}", str(info.file_size)]
+
+
+def _open(member: Member) -> IO[bytes]:
+    return (
+        io.BytesIO(member.source) if isinstance(member.source, bytes) else member.source.open("rb")
+    )
+
+
+def _fresh(info: ZipInfo) -> ZipInfo:
+    copy = ZipInfo(info.filename, info.date_time)
+    copy.compress_type = info.compress_type
+    copy.external_attr = info.external_attr
+    copy.file_size = info.file_size
+    return copy
