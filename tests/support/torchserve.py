@@ -7,6 +7,7 @@ seen through a `.pth` file; hatch-mar is hidden: what an archive needs of it, it
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import os
 import shutil
@@ -21,8 +22,6 @@ import venv
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-import filelock
 
 from tests.support.exchange import Call, exchange
 
@@ -103,8 +102,10 @@ class TorchServe:
         return (self.home / "output.txt").read_text(errors="replace")
 
 
-def install_torchserve(work: Path) -> TorchServeHome:
+def install_torchserve(work: Path, host: str = "") -> TorchServeHome:
     """Return the environment under `work`, building it if it is not there yet.
+
+    `host` is the `site-packages` that it sees torch in: by default this interpreter's.
 
     Test processes that come at the same time wait for the first one.
 
@@ -115,11 +116,12 @@ def install_torchserve(work: Path) -> TorchServeHome:
         raise RuntimeError(
             "no java on PATH: TorchServe needs Java 17 (openjdk-17-jre-headless on Debian)"
         )
-    host = sysconfig.get_path("purelib")
+    host = host or sysconfig.get_path("purelib")
     key = "\n".join((*REQUIREMENTS, host, sys.version))
     directory = work / f"torchserve-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
     work.mkdir(exist_ok=True)
-    with filelock.FileLock(f"{directory}.lock"):
+    with Path(f"{directory}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
         if not (directory / "complete").exists():
             _install(directory, host)
     return TorchServeHome(directory / "bin" / "python")

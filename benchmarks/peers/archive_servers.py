@@ -1,0 +1,98 @@
+"""The two servers of model archives: TorchServe and ours, given the same archive."""
+
+from __future__ import annotations
+
+import socket
+import tempfile
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING
+
+from benchmarks.peers.python_servers import APPS, installed_versions
+from sample_project import demo
+from tests.support.environment import WORK
+from tests.support.torchserve import TorchServeHome, install_torchserve
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+ARCHIVE = WORK / "benchmarks" / "store" / "echo.mar"
+
+
+@cache
+def serve_digits() -> Path:
+    """Build this checkout and the sample, install both; return the program `serve-digits`.
+
+    Its environment is where a user's would be: hatch-mar from a wheel, torch from an index.
+    """
+    return demo.install(demo.build())
+
+
+@cache
+def torchserve_home() -> TorchServeHome:
+    """TorchServe, seeing the same torch as ours; makes the archive of the echo handler too."""
+    python = serve_digits().with_name("python")
+    (host,) = (python.parents[1] / "lib").glob("python3*/site-packages")
+    home = install_torchserve(WORK, str(host))
+    ARCHIVE.parent.mkdir(parents=True, exist_ok=True)
+    ARCHIVE.unlink(missing_ok=True)
+    home.make_archive("echo", ARCHIVE.parent, handler=str(APPS / "echo_handler.py"))
+    return home
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TorchServePeer:
+    """TorchServe as pip installs it, with one worker."""
+
+    name: str = "torchserve"
+    quiet: bool = False
+    """Whether its logs are off: it writes several lines for every request."""
+    path: str = "/predictions/echo"
+    warm_up: float = 10.0
+    """Its JIT compiler needs that long."""
+
+    def prepare(self) -> Mapping[str, str]:
+        return installed_versions(torchserve_home().python, ("torchserve", "torch"))
+
+    def command(self, port: int, scratch: Path) -> list[str]:
+        with ExitStack() as held:
+            sockets = [held.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in "1234"]
+            others = [listener.getsockname()[1] for listener in sockets]
+        temporary = tempfile.mkdtemp(prefix="ts-", dir=scratch)
+        settings = {
+            "inference_address": f"http://127.0.0.1:{port}",
+            "management_address": f"http://127.0.0.1:{others[0]}",
+            "metrics_address": f"http://127.0.0.1:{others[1]}",
+            "grpc_inference_port": others[2],
+            "grpc_management_port": others[3],
+            "default_workers_per_model": 1,
+        }
+        lines = [f"{key}={value}" for key, value in settings.items()]
+        (scratch / "config.properties").write_text("\n".join(lines))
+        environment = [f"TMPDIR={temporary}", f"TEMP={temporary}"]
+        program = str(torchserve_home().python.with_name("torchserve"))
+        command = ["env", *environment, program, "--foreground", "--ncs", "--disable-token-auth"]
+        command += ["--ts-config", "config.properties", "--model-store", str(ARCHIVE.parent)]
+        command += ["--models", ARCHIVE.name]
+        command += ["--log-config", str(APPS / "quiet-log4j2.xml")] if self.quiet else []
+        return command
+
+
+@dataclass(frozen=True, slots=True)
+class HatchMarPeer:
+    """Ours, from a wheel of this checkout, with its defaults and one port."""
+
+    name: str = "hatch-mar"
+    path: str = "/predictions/echo"
+    warm_up: float = 2.0
+
+    def prepare(self) -> Mapping[str, str]:
+        torchserve_home()  # makes the archive
+        python = serve_digits().with_name("python")
+        return installed_versions(python, ("hatch-mar", "torch"))
+
+    def command(self, port: int, scratch: Path) -> list[str]:
+        python = serve_digits().with_name("python")
+        return [str(python), "-m", "hatch_mar", "serve", str(ARCHIVE), "--port", str(port)]

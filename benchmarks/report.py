@@ -1,0 +1,155 @@
+"""Raw results to markdown: medians, ranges, and the ratios that were promised."""
+
+from __future__ import annotations
+
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+from tests.support.environment import ROOT
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+PAGE = ROOT / "docs" / "explanation" / "performance.md"
+OURS, CEILING, MOSEC = "hatch-mar", "asyncio-protocol", "mosec"
+TORCHSERVES = ("torchserve", "torchserve-quiet")
+
+
+def publish(name: str, results: dict[str, Any]) -> None:
+    """Put the tables of `results` between their markers in the documentation's page."""
+    page = PAGE.read_text(encoding="utf-8")
+    start, end = f"<!-- results: {name} -->", f"<!-- end of {name} -->"
+    before, found, rest = page.partition(start)
+    _, closed, after = rest.partition(end)
+    if not (found and closed):
+        raise ValueError(f"{PAGE.name}: no place marked {start!r} ... {end!r}")
+    tables = TABLES[name](results)
+    PAGE.write_text(f"{before}{start}\n\n{tables}\n\n{end}{after}", encoding="utf-8")
+
+
+def tabulate_echo(results: dict[str, Any]) -> str:
+    """Return the table of all peers, the goals, and a line on how it was measured."""
+    points: list[dict[str, Any]] = results["points"]
+    names = sorted({point["peer"] for point in points}, key=lambda name: -_rate(points, name))
+    header = ["server"]
+    for count in results["connections"]:
+        header += [f"{count}: requests/s", f"{count}: p50 / p99 ms"]
+    rows = [
+        [name, *_cells(points, name, results["connections"]), *_costs(points, name)]
+        for name in names
+    ]
+    return "\n\n".join(
+        (
+            _markdown([*header, "CPU µs/request", "PSS MB"], rows),
+            _goals(points),
+            _conditions(results),
+            "Versions: " + _versions(results["versions"]) + ".",
+        )
+    )
+
+
+def tabulate_start(results: dict[str, Any]) -> str:
+    starts: list[dict[str, Any]] = results["starts"]
+
+    def of(what: str, key: str) -> list[float]:
+        return [start[key] for start in starts if start["what"] == what]
+
+    rows = [
+        [
+            what,
+            _spread(of(what, "seconds"), 2),
+            _spread(of(what, "pss"), 0),
+            f"{median(of(what, 'processes')):.0f}",
+        ]
+        for what in ("script", "serve-digits")
+    ]
+    ratio = median(of("serve-digits", "seconds")) / median(of("script", "seconds"))
+    more = median(of("serve-digits", "pss")) - median(of("script", "pss"))
+    goals = [
+        ["time to the first correct answer, against the script", "at most 1.3", f"{ratio:.2f}"],
+        ["memory above the script's, MB", "at most 60", f"{more:.0f}"],
+    ]
+    return "\n\n".join(
+        (
+            _markdown(["program", "seconds to the first answer", "PSS MB", "processes"], rows),
+            _markdown(["goal", "aim", "measured"], goals),
+            _conditions(results),
+        )
+    )
+
+
+TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
+    "echo": tabulate_echo,
+    "start": tabulate_start,
+}
+
+
+def _values(points: Iterable[dict[str, Any]], peer: str, key: str, count: int) -> list[float]:
+    return [p[key] for p in points if p["peer"] == peer and p["connections"] == count]
+
+
+def _rate(points: Sequence[dict[str, Any]], peer: str) -> float:
+    most = max(point["connections"] for point in points)
+    return median(_values(points, peer, "rate", most))
+
+
+def _cells(points: Sequence[dict[str, Any]], peer: str, counts: Sequence[int]) -> list[str]:
+    cells = []
+    for count in counts:
+        p50, p99 = (median(_values(points, peer, key, count)) for key in ("p50", "p99"))
+        cells += [_spread(_values(points, peer, "rate", count), 0), f"{p50:.2f} / {p99:.2f}"]
+    return cells
+
+
+def _costs(points: Sequence[dict[str, Any]], peer: str) -> list[str]:
+    most = max(point["connections"] for point in points)
+    return [f"{median(_values(points, peer, key, most)):.0f}" for key in ("cpu_us", "pss")]
+
+
+def _goals(points: Sequence[dict[str, Any]]) -> str:
+    """Return the promised ratios, as far as the peers they speak of were measured."""
+    measured = {point["peer"] for point in points}
+    most, least = (pick(point["connections"] for point in points) for pick in (max, min))
+
+    def of(peer: str, key: str, count: int = most) -> float:
+        return median(_values(points, peer, key, count))
+
+    rows = []
+    if {OURS, *TORCHSERVES} <= measured:
+        better = max(of(peer, "rate") for peer in TORCHSERVES)
+        ratio = of(OURS, "rate") / better
+        rows.append([f"throughput, {most}: the better torchserve's", "at least 10", f"{ratio:.1f}"])
+    if {OURS, MOSEC} <= measured:
+        ratio = of(OURS, "rate") / of(MOSEC, "rate")
+        rows.append([f"throughput, {most}: mosec's", "at least 2.5", f"{ratio:.1f}"])
+        tail = of(OURS, "p99") / of(MOSEC, "p99")
+        rows.append([f"p99, {most}: mosec's", "below 1", f"{tail:.2f}"])
+    if {OURS, CEILING} <= measured:
+        ratio = of(OURS, "p50", least) / of(CEILING, "p50", least)
+        rows.append([f"p50, {least}: the bare protocol's", "at most 3", f"{ratio:.2f}"])
+    return _markdown(["hatch-mar, times", "aim", "measured"], rows)
+
+
+def _conditions(results: dict[str, Any]) -> str:
+    machine = results["machine"]
+    text = f"{results['rounds']} rounds"
+    if "points" in results:
+        foreign = median(point["foreign"] for point in results["points"])
+        text += f" of {results['seconds']} s a point; other work kept {foreign:.2f} cores busy"
+    cores = f"{machine['cores']} cores of {machine['processor']}"
+    return f"{text}. {cores}, {machine['system']}, Python {machine['python']}."
+
+
+def _versions(versions: dict[str, dict[str, str]]) -> str:
+    packages = {name: number for of_peer in versions.values() for name, number in of_peer.items()}
+    return ", ".join(f"{name} {number}" for name, number in sorted(packages.items()))
+
+
+def _spread(values: Sequence[float], digits: int) -> str:
+    low, high = (f"{pick(values):,.{digits}f}" for pick in (min, max))
+    return f"{median(values):,.{digits}f} [{low}-{high}]"
+
+
+def _markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [header, ["---", *(["--:"] * (len(header) - 1))], *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
