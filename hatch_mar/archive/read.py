@@ -28,7 +28,9 @@ ENTRY_POINT_GROUP = "hatch_mar.models"
 MODEL_DIRECTORY = "model"
 """Where in the generated package of a wheel the members are."""
 LARGEST_METADATA = 64 << 20
-"""Bytes of a manifest, a seal or a config file that are worth reading."""
+"""Bytes of a manifest or a seal that are worth reading."""
+LARGEST_CONFIG = 1 << 20
+"""Bytes of a model-config.yaml that are worth parsing."""
 
 
 class Archive:
@@ -129,7 +131,9 @@ class Archive:
         if name not in self._names:
             self.warnings.append(f"{name}: named in the manifest, but not in the archive")
             return None
-        value = parse_yaml(self._metadata(name), f"{self.path}: {name}")
+        if self._members.size(name) > LARGEST_CONFIG:
+            raise UnsafeArchiveError(f"{self.path}: {name}: too large for a config file")
+        value = parse_yaml(self.read(name), f"{self.path}: {name}")
         if value is None:
             self.warnings.append(f"{name}: is empty")
             return {}

@@ -39,7 +39,7 @@ class TarMembers:
             self._file = _open(path)
         try:
             with reading(path):
-                self._tar = tarfile.open(fileobj=cast("BinaryIO", self._file), mode="r:")
+                self._tar = tarfile.TarFile(fileobj=cast("BinaryIO", self._file))
                 self._entries = self._index(strip=strip)
         except BaseException:
             self._file.close()
