@@ -38,14 +38,13 @@ def tabulate_echo(results: dict[str, Any]) -> str:
         [name, *_cells(points, name, results["connections"]), *_costs(points, name)]
         for name in names
     ]
-    return "\n\n".join(
-        (
-            _markdown([*header, "CPU µs/request", "PSS MB"], rows),
-            _goals(points),
-            _conditions(results),
-            "Versions: " + _versions(results["versions"]) + ".",
-        )
-    )
+    parts = [
+        _markdown([*header, "CPU µs/request", "PSS MB"], rows),
+        _goals(points),
+        _conditions(results),
+        "Versions: " + _versions(results["versions"]) + ".",
+    ]
+    return "\n\n".join(filter(None, parts))
 
 
 def tabulate_start(results: dict[str, Any]) -> str:
@@ -127,7 +126,7 @@ def _goals(points: Sequence[dict[str, Any]]) -> str:
     if {OURS, CEILING} <= measured:
         ratio = of(OURS, "p50", least) / of(CEILING, "p50", least)
         rows.append([f"p50, {least}: the bare protocol's", "at most 3", f"{ratio:.2f}"])
-    return _markdown(["hatch-mar, times", "aim", "measured"], rows)
+    return _markdown(["hatch-mar, times", "aim", "measured"], rows) if rows else ""
 
 
 def _conditions(results: dict[str, Any]) -> str:
