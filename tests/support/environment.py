@@ -60,13 +60,14 @@ def torch_requirement() -> str:
     return next(line for line in group if line.startswith("torch=="))
 
 
-def run(*command: str, environ: dict[str, str] | None = None, cwd: Path = ROOT) -> None:
-    """Run `command` to its end.
+def run(*command: str, environ: dict[str, str] | None = None, quiet: bool = False) -> None:
+    """Run `command` to its end; `quiet` leaves only what it says on stderr.
 
     Raises:
         SystemExit: it failed; what it printed says why.
     """
-    status = subprocess.run(command, check=False, cwd=cwd, env=environ).returncode
+    stdout = subprocess.DEVNULL if quiet else None
+    status = subprocess.run(command, check=False, cwd=ROOT, env=environ, stdout=stdout).returncode
     if status:
         sys.exit(f"failed with status {status}: {' '.join(command)}")
 
@@ -82,8 +83,9 @@ def apt_install(*packages: str) -> bool:
         return False
     say(f"apt-get install {' '.join(packages)}")
     environ = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    for arguments in (("update", "-qq"), ("install", "-qq", "-y", *packages)):
-        run("apt-get", *arguments, environ=environ)
+    install = ("install", "-qq", "-y", "--no-install-recommends", *packages)
+    for arguments in (("update", "-qq"), install):
+        run("apt-get", *arguments, environ=environ, quiet=True)
     return True
 
 
