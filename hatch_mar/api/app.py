@@ -1,0 +1,144 @@
+"""The ASGI application: everything the runner answers, behind any server.
+
+`create_app(service)` serves all of it but management on one port, as `serve-<name>` does.
+TorchServe has three ports: an application for one of them is made by choosing its parts.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+
+from hatch_mar.api.answers import answer_error, make_error, make_json
+from hatch_mar.api.health import Readiness
+from hatch_mar.api.inference import BodyTooLargeError, PredictionRoute
+from hatch_mar.api.management import Management
+from hatch_mar.api.street import Street, respond
+from hatch_mar.errors import MethodNotAllowedError, RequestError, ResourceNotFoundError
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
+
+    from hatch_mar.api.access_log import AccessLog
+    from hatch_mar.api.guard import Guard
+    from hatch_mar.serve import Service
+
+MAX_BODY = 6_553_500
+"""TorchServe's `max_request_size` and `max_response_size`, in bytes."""
+_METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+_CLIENT_GONE = 499
+_METHOD_NOT_ALLOWED = 405
+_ANY_METHOD = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
+
+
+def create_app(
+    service: Service,
+    *,
+    readiness: Readiness | None = None,
+    inference: bool = True,
+    metrics: bool = True,
+    guard: Guard | None = None,
+    access_log: AccessLog | None = None,
+    max_request_size: int = MAX_BODY,
+    max_response_size: int = MAX_BODY,
+) -> ASGIApp:
+    """Return an ASGI application over `service`.
+
+    Args:
+        service: what answers.
+        readiness: what `/ping` and `/readyz` go by; the service's own health unless given.
+        inference: whether predictions and `/ping` are served.
+        metrics: whether `/metrics` is served.
+        guard: who may manage; None serves no management.
+        access_log: where each answer is noted.
+        max_request_size: bytes of a request's body; more is answered 413.
+        max_response_size: bytes of a prediction; more is answered 500.
+    """
+    readiness = readiness or Readiness(service=service)
+    routes: list[BaseRoute] = _health_routes(readiness, ping=inference)
+    if inference:
+        routes.append(
+            PredictionRoute(
+                service, max_request_size=max_request_size, max_response_size=max_response_size
+            )
+        )
+    if guard is not None:
+        routes += Management(service, guard).routes()
+    if metrics:
+        routes.append(_metrics_route(service))
+    app = Starlette(
+        routes=routes,
+        exception_handlers={
+            RequestError: _answer_request_error,
+            HTTPException: _answer_http_exception,
+            ClientDisconnect: _answer_nobody,
+            Exception: _answer_bug,
+        },
+    )
+    app.router.redirect_slashes = False
+    return Street(app, metrics=service.metrics, access_log=access_log)
+
+
+def _health_routes(readiness: Readiness, *, ping: bool) -> list[BaseRoute]:
+    async def livez(_: Request) -> Response:
+        return respond(make_json({"status": "alive"}))
+
+    async def readyz(_: Request) -> Response:
+        return respond(readiness.readyz())
+
+    async def readyz_model(request: Request) -> Response:
+        path = request.path_params
+        return respond(readiness.readyz_model(path["model"], path.get("version")))
+
+    async def pong(_: Request) -> Response:
+        return respond(readiness.ping())
+
+    return [
+        Route("/livez", livez),
+        Route("/readyz", readyz),
+        Route("/readyz/{model}", readyz_model),
+        Route("/readyz/{model}/{version}", readyz_model),
+        *([Route("/ping", pong, methods=_ANY_METHOD)] if ping else []),
+    ]
+
+
+def _metrics_route(service: Service) -> Route:
+    async def metrics(request: Request) -> Response:
+        names = request.query_params.getlist("name[]")
+        return Response(service.metrics.render(names), headers={"content-type": _METRICS_TYPE})
+
+    return Route("/metrics", metrics)
+
+
+async def _answer_request_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestError)
+    if isinstance(error, BodyTooLargeError):
+        return Response(status_code=error.status)
+    return respond(answer_error(error))
+
+
+async def _answer_http_exception(_: Request, error: Exception) -> Response:
+    """Put Starlette's own refusals in TorchServe's words."""
+    assert isinstance(error, HTTPException)
+    if error.status_code == _METHOD_NOT_ALLOWED:
+        refusal: RequestError = MethodNotAllowedError(
+            "Requested method is not allowed, please refer to API document."
+        )
+    else:
+        refusal = ResourceNotFoundError(
+            "Requested resource is not found, please refer to API document."
+        )
+    return respond(answer_error(refusal))
+
+
+async def _answer_nobody(_: Request, __: Exception) -> Response:
+    return Response(status_code=_CLIENT_GONE)
+
+
+async def _answer_bug(_: Request, error: Exception) -> Response:
+    return respond(make_error(500, type(error).__name__, "internal error"))

@@ -1,0 +1,168 @@
+"""One request in the fast lane, and what its connection knows of the requests before it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hatch_mar.api.answers import (
+    BODILESS,
+    Answer,
+    answer_response,
+    render_head,
+    render_plain_head,
+)
+from hatch_mar.api.request_ids import next_request_id
+from hatch_mar.api.rows import read_single
+from hatch_mar.serve import HeaderBlock, Response
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from hatch_mar.api.targets import Target
+    from hatch_mar.serve import Job
+
+RawHeaders = list[tuple[bytes, bytes]]
+
+_JOINED = 65_536
+"""Bodies up to this many bytes are copied behind their head, to leave in one system call."""
+
+
+class Head:
+    """A request head, read once: a client that stays connected sends the same one over and over."""
+
+    __slots__ = (
+        "content_length",
+        "content_type",
+        "expects_continue",
+        "headers",
+        "line",
+        "media_type",
+        "method",
+        "raw",
+        "target",
+        "url",
+    )
+
+    def __init__(
+        self, method: bytes, url: bytes, version: str, raw: RawHeaders, target: Target
+    ) -> None:
+        """Read the head.
+
+        Raises:
+            ValueError: a header holds a zero byte.
+        """
+        self.method = method
+        self.url = url
+        self.raw = raw
+        self.target = target
+        self.headers = HeaderBlock.from_raw(raw)
+        self.line = f"{method.decode('latin-1')} {url.decode('latin-1')} HTTP/{version}"
+        self.content_type = ""
+        self.content_length = 0
+        self.expects_continue = False
+        for name, value in raw:
+            key = name.lower()
+            if key == b"content-type":
+                self.content_type = value.decode("latin-1")
+            elif key == b"content-length":
+                self.content_length = int(value)
+            elif key == b"expect":
+                self.expects_continue = value.lower() == b"100-continue"
+        self.media_type = read_single(self.content_type)
+        """None where the body is a form."""
+
+
+class Exchange:
+    """One request, from its head to its answer.
+
+    uvicorn's protocol takes it for one of its own request cycles: it reads `response_complete`, and
+    clears `keep_alive` when the server shuts down.
+    """
+
+    __slots__ = (
+        "body",
+        "head",
+        "job",
+        "keep_alive",
+        "on_ready",
+        "output",
+        "ready",
+        "request_id",
+        "response_complete",
+        "response_limit",
+        "started",
+        "status",
+    )
+
+    def __init__(
+        self,
+        head: Head,
+        *,
+        keep_alive: bool,
+        started: float,
+        response_limit: int,
+        on_ready: Callable[[Exchange], None],
+    ) -> None:
+        """Begin at `started`, loop time; `on_ready` is called when `output` may be sent."""
+        self.head = head
+        self.keep_alive = keep_alive
+        self.started = started
+        self.response_limit = response_limit
+        self.on_ready = on_ready
+        self.request_id = next_request_id()
+        self.body: bytes | bytearray = b""
+        self.job: Job | None = None
+        self.ready = False
+        """Whether the answer is known; it may still have to wait for its turn."""
+        self.response_complete = False
+        """Whether the answer was sent, or will never be."""
+        self.status = 0
+        self.output: tuple[bytes | bytearray | memoryview, ...] = ()
+        """The whole answer, head first."""
+
+    def add_body(self, data: bytes) -> int:
+        """Take a piece of the body; return the size so far."""
+        if not self.body:
+            self.body = data
+        else:
+            if isinstance(self.body, bytes):
+                self.body = bytearray(self.body)
+            self.body += data
+        return len(self.body)
+
+    def reply(self, response: Response) -> None:
+        """Take the service's answer."""
+        if self.response_complete:
+            return
+        body = response.body
+        size = len(body)
+        if (
+            response.status == 200  # noqa: PLR2004
+            and self.keep_alive
+            and size <= _JOINED
+            and size <= self.response_limit
+            and not (response.error or response.content_type or response.headers)
+            and not response.phrase
+            and self.head.method != b"HEAD"
+        ):
+            self.status = 200
+            self.output = (render_plain_head(self.request_id, size) + body,)
+            self.ready = True
+            self.on_ready(self)
+        else:
+            self.answer(answer_response(response, self.response_limit))
+
+    def answer(self, answer: Answer) -> None:
+        """Take any answer."""
+        if answer.closes:
+            self.keep_alive = False
+        head = render_head(answer, self.request_id, keep_alive=self.keep_alive)
+        bodiless = self.head.method == b"HEAD" or answer.status in BODILESS
+        self.send(answer.status, head, b"" if bodiless else answer.body)
+
+    def send(self, status: int, head: bytes, body: bytes | bytearray | memoryview) -> None:
+        """Take an answer that is bytes already."""
+        self.status = status
+        self.output = (head + body,) if len(body) <= _JOINED else (head, body)
+        self.ready = True
+        self.on_ready(self)

@@ -1,0 +1,347 @@
+"""The fast lane: predictions answered in the server's own protocol, without ASGI.
+
+uvicorn's protocol over httptools reads the connection. A request for `/predictions/...` becomes an
+`Exchange`, goes to `Service.submit`, and its answer is written from the callback: no task, no
+scope, no event per request. Everything else goes to the ASGI application as if this class were not
+here.
+
+Answers leave in the order in which requests came. An `Exchange` stands in for uvicorn's own request
+cycle (`self.cycle`), so that an ASGI request behind it on the same connection waits in uvicorn's
+own queue, and a prediction behind an ASGI request goes through that queue too.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import httptools
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from hatch_mar.api.answers import CONTINUE, TOO_LARGE, answer_error, make_error
+from hatch_mar.api.exchange import Exchange, Head, RawHeaders
+from hatch_mar.api.rows import read_form
+from hatch_mar.api.scope import HEADERS_AS_SENT
+from hatch_mar.api.targets import Target, find_hot_target
+from hatch_mar.errors import BadRequestError, RequestError
+from hatch_mar.serve import Part, Request
+
+if TYPE_CHECKING:
+    from asyncio import BaseTransport
+
+    from hatch_mar.api.access_log import AccessLog
+    from hatch_mar.serve import Service
+
+logger = logging.getLogger("hatch_mar.api")
+
+_GARBAGE = Head(b"", b"", "1.1", [], Target(model=None))
+"""Stands for the head of a request that could not be read."""
+_MAX_PIPELINED = 64
+"""Requests of one connection that may be in flight before we stop reading from it."""
+_LINGER = 2.0
+"""Seconds in which a client may still read the answer to a body that we refused."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lane:
+    """What every connection of a listener shares."""
+
+    service: Service
+    max_request_size: int = 6_553_500
+    max_response_size: int = 6_553_500
+    access_log: AccessLog | None = None
+    predicts: bool = True
+    """Whether predictions are served here at all; not on the management or metrics port."""
+
+
+class FastLane(HttpToolsProtocol):
+    """One connection."""
+
+    cycle: Any
+    """The latest request: an `Exchange`, or uvicorn's own; None before the first."""
+
+    def __init__(self, lane: Lane, **uvicorn: Any) -> None:  # noqa: ANN401 - uvicorn's own arguments
+        """Serve `lane`; the rest is what uvicorn gives every protocol."""
+        super().__init__(**uvicorn)
+        self._lane = lane
+        self._in_flight: deque[Exchange] = deque()
+        """In the order of their requests; the first one's answer is the next to leave."""
+        self._receiving: Exchange | None = None
+        """The one whose body is still to come."""
+        self._deaf = False
+        """Whether the last answer of this connection is decided: what follows is not read."""
+        self._raw: RawHeaders = []
+        self._head: Head | None = None
+        self._used = 0.0
+        self._client = ""
+
+    # What the transport calls
+
+    def connection_made(self, transport: BaseTransport) -> None:
+        """Begin, with the idle timer running: a client may not connect and say nothing for ever."""
+        super().connection_made(transport)  # type: ignore[arg-type]
+        self._client = f"/{self.client[0]}:{self.client[1]}" if self.client else "-"
+        self._used = self.loop.time()
+        self._watch_idle(self.timeout_keep_alive)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Take back what is in flight: nobody is there to read the answers."""
+        self._deaf = True
+        self._drop_in_flight()
+        if isinstance(self.cycle, Exchange):
+            self.cycle = None
+        if self.timeout_keep_alive_task is not None:
+            self.timeout_keep_alive_task.cancel()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Parse `data`; the callbacks below do the rest."""
+        if self._deaf:
+            return
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            # We speak nothing but HTTP/1.1: the request is answered as if it had not asked.
+            if self.cycle is not None:
+                self.cycle.keep_alive = False
+        except httptools.HttpParserCallbackError as error:
+            if not isinstance(error.__context__, httptools.HttpParserInvalidURLError):
+                logger.exception("%s: closed", self._client)
+                self.transport.close()
+                return
+            self._refuse_garbage(error.__context__)
+        except httptools.HttpParserError as error:
+            self._refuse_garbage(error)
+
+    def pause_writing(self) -> None:
+        """Stop reading from a client that does not read its answers."""
+        super().pause_writing()
+        self._breathe()
+
+    def resume_writing(self) -> None:
+        """Read again."""
+        super().resume_writing()
+        self._breathe()
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Close the connection if nothing was asked of it for `timeout_keep_alive` seconds."""
+        if self.transport.is_closing():
+            return
+        busy = self._in_flight or not (self.cycle is None or self.cycle.response_complete)
+        rest = self.timeout_keep_alive - (self.loop.time() - self._used)
+        if busy or rest > 0:
+            self._watch_idle(self.timeout_keep_alive if busy else rest)
+        else:
+            self.transport.close()
+
+    # What the parser calls
+
+    def on_message_begin(self) -> None:
+        """Begin a request: uvicorn's own preparations wait until we know that it is uvicorn's."""
+        self.url = b""
+        self._raw = []
+        self._receiving = None
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Keep the header as the client sent it."""
+        self._raw.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        """Choose the lane."""
+        if self._deaf:
+            return
+        cycle = self.cycle
+        alone = cycle is None or cycle.response_complete
+        if isinstance(cycle, Exchange) and not (alone or cycle.keep_alive):
+            self._deaf = True  # after the last answer of a connection nothing is read
+            return
+        if alone or isinstance(cycle, Exchange):
+            head = self._read_head()
+            if head is not None:
+                self._begin(head)
+                return
+        self._hand_to_uvicorn()
+
+    def on_body(self, body: bytes) -> None:
+        """Take a piece of the body."""
+        exchange = self._receiving
+        if exchange is not None:
+            if exchange.add_body(body) > self._lane.max_request_size:
+                self._refuse_size(exchange)
+        elif not self._deaf:
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """Submit the request."""
+        exchange = self._receiving
+        if exchange is not None:
+            self._receiving = None
+            self._submit(exchange)
+        elif not self._deaf:
+            super().on_message_complete()
+
+    # The lane
+
+    def _read_head(self) -> Head | None:
+        """Return the head of a request that the lane takes: the last one if it is equal."""
+        method = self.parser.get_method()
+        head = self._head
+        if (
+            head is not None
+            and head.url == self.url
+            and head.raw == self._raw
+            and head.method == method
+        ):
+            return head
+        if not self._lane.predicts or method == b"OPTIONS":
+            return None
+        target = find_hot_target(self.url)
+        if target is None:
+            return None
+        version = self.parser.get_http_version()
+        self._head = Head(method, self.url, version, self._raw, target)
+        return self._head
+
+    def _begin(self, head: Head) -> None:
+        exchange = Exchange(
+            head,
+            keep_alive=self.parser.should_keep_alive(),
+            started=self.loop.time(),
+            response_limit=self._lane.max_response_size,
+            on_ready=self._send_ready,
+        )
+        self._in_flight.append(exchange)
+        self.cycle = self._receiving = exchange
+        if head.content_length > self._lane.max_request_size:
+            self._refuse_size(exchange)
+        elif head.expects_continue and len(self._in_flight) == 1:
+            self.transport.write(CONTINUE)
+        if len(self._in_flight) >= _MAX_PIPELINED:
+            self._breathe()
+
+    def _submit(self, exchange: Exchange) -> None:
+        head, target, body = exchange.head, exchange.head.target, exchange.body
+        try:
+            if head.media_type is None:
+                parts = read_form(head.content_type, body)
+            else:
+                parts = [Part("body", head.media_type, body)]
+            request = Request(exchange.request_id, head.headers, parts, target.url_path)
+            exchange.job = self._lane.service.submit(
+                target.model or "", target.version, request, exchange.reply
+            )
+        except RequestError as error:
+            exchange.answer(answer_error(error))
+        except Exception as error:  # a bug of ours must not look like the client's bad request
+            logger.exception("%s", head.line)
+            exchange.answer(make_error(500, type(error).__name__, "internal error"))
+
+    def _send_ready(self, _: Exchange) -> None:
+        """Write every answer whose turn has come."""
+        in_flight = self._in_flight
+        if self.transport.is_closing() or not in_flight[0].ready:
+            return
+        while in_flight and in_flight[0].ready:
+            exchange = in_flight.popleft()
+            self._write(exchange)
+            if not exchange.keep_alive:
+                self._end()
+                return
+        self._go_on()
+
+    def _write(self, exchange: Exchange) -> None:
+        for piece in exchange.output:
+            self.transport.write(piece)
+        exchange.response_complete = True
+        self._used = now = self.loop.time()
+        lane = self._lane
+        lane.service.metrics.count_response(exchange.status)
+        if lane.access_log is not None:
+            lane.access_log.add(
+                self._client, exchange.head.line, exchange.status, now - exchange.started
+            )
+
+    def _go_on(self) -> None:
+        """Let what waited behind the answers just written have its turn."""
+        if self._in_flight:
+            first = self._in_flight[0]
+            if first is self._receiving and first.head.expects_continue and not first.body:
+                self.transport.write(CONTINUE)
+        elif self.pipeline:
+            self.on_response_complete()
+        if self.flow.read_paused:
+            self._breathe()
+
+    def _end(self) -> None:
+        """Close after the answer just written; requests behind it are taken back."""
+        if self._deaf and self.transport.can_write_eof():
+            # The client may be in the middle of a body that we refused. Closing now would reset the
+            # connection, and take the answer out of the client's hands (RFC 9112, section 9.6).
+            self.transport.write_eof()
+            self.loop.call_later(_LINGER, self.transport.close)
+        else:
+            self.transport.close()
+        self._deaf = True
+        self._drop_in_flight()
+
+    def _drop_in_flight(self) -> None:
+        for exchange in self._in_flight:
+            exchange.response_complete = True
+            if exchange.job is not None and not exchange.ready:
+                self._lane.service.cancel(exchange.job)
+        self._in_flight.clear()
+        self._receiving = None
+
+    def _refuse_size(self, exchange: Exchange) -> None:
+        self._deaf = True
+        self._receiving = None
+        exchange.keep_alive = False
+        exchange.send(413, TOO_LARGE, b"")
+
+    def _refuse_garbage(self, error: Exception) -> None:
+        """Answer 400 to what is no HTTP, after the answers that are still due."""
+        logger.warning("%s: not HTTP: %s", self._client, error)
+        cycle = self.cycle
+        if not (cycle is None or cycle.response_complete or isinstance(cycle, Exchange)):
+            self.transport.close()  # nothing can be said behind an answer that uvicorn still owes
+            return
+        exchange = self._receiving
+        if exchange is None:
+            self._head = None
+            exchange = Exchange(
+                _GARBAGE,
+                keep_alive=False,
+                started=self.loop.time(),
+                response_limit=0,
+                on_ready=self._send_ready,
+            )
+            self._in_flight.append(exchange)
+        self._deaf = True
+        self._receiving = None
+        exchange.answer(answer_error(BadRequestError("Invalid HTTP message.")))
+
+    def _hand_to_uvicorn(self) -> None:
+        url, raw = self.url, self._raw
+        super().on_message_begin()
+        self.url = url
+        for name, value in raw:
+            super().on_header(name, value)
+        self.scope["extensions"] = {HEADERS_AS_SENT: {"raw": raw}}
+        super().on_headers_complete()
+
+    # Keeping the connection in hand
+
+    def _breathe(self) -> None:
+        """Read only while the client reads, and while not too much of it is in flight."""
+        full = len(self._in_flight) >= _MAX_PIPELINED or bool(self.pipeline)
+        if full or self.flow.write_paused:
+            self.flow.pause_reading()
+        else:
+            self.flow.resume_reading()
+
+    def _watch_idle(self, seconds: float) -> None:
+        self.timeout_keep_alive_task = self.loop.call_later(
+            seconds, self.timeout_keep_alive_handler
+        )

@@ -1,0 +1,128 @@
+"""The ports: bound before anything is loaded, served by uvicorn, closed without a lost answer."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, cast
+
+from hatch_mar.errors import AddressInUseError
+
+if TYPE_CHECKING:
+    import uvicorn
+    from starlette.types import ASGIApp
+
+    from hatch_mar.api.fastlane import Lane
+
+_BACKLOG = 2048
+_IDLE = 75
+"""Seconds after which an idle connection is closed: longer than usual clients and proxies keep
+theirs, so that it is they who close it and never a request that meets a closing door."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Address:
+    """Where to listen, and how the operator said so."""
+
+    purpose: str
+    """`inference`, `management` or `metrics`."""
+    host: str
+    port: int
+    """0 for any free one."""
+    flag: str
+    """The option that chose the port, to name when it is taken."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BoundSocket:
+    """An address that is ours: nobody can connect before it is served."""
+
+    purpose: str
+    socket: socket.socket
+
+    @property
+    def url(self) -> str:
+        """The address as a URL, without a trailing slash."""
+        host, port = self.socket.getsockname()[:2]
+        if host in ("0.0.0.0", "::"):  # noqa: S104 - only compared
+            host = socket.gethostname()
+        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def bind(address: Address) -> BoundSocket:
+    """Bind `address`.
+
+    Raises:
+        AddressInUseError: somebody listens there; the message names the flag.
+        OSError: the host is not this machine's, or the port needs rights that we lack.
+    """
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((address.host.strip("[]"), address.port))
+        # Listening at once makes the port ours: two sockets may be bound to one port, not listen.
+        listener.listen(_BACKLOG)
+    except OSError as error:
+        listener.close()
+        where = f"{address.host}:{address.port}"
+        if error.errno == errno.EADDRINUSE:
+            raise AddressInUseError(
+                f"{where}: the {address.purpose} port is taken; choose another with {address.flag}"
+            ) from error
+        raise OSError(error.errno, f"{where}: {error.strerror}; see {address.flag}") from error
+    listener.setblocking(False)
+    return BoundSocket(purpose=address.purpose, socket=listener)
+
+
+class Listener:
+    """One port being served."""
+
+    def __init__(self, bound: BoundSocket, app: ASGIApp, lane: Lane) -> None:
+        """Serve `app` on `bound`, with predictions in the fast `lane` where it takes them."""
+        self._bound = bound
+        self._server = _make_server(app, lane)
+
+    async def open(self) -> None:
+        """Accept connections from now on."""
+        self._server.config.load()
+        self._server.lifespan = self._server.config.lifespan_class(self._server.config)
+        await self._server.startup(sockets=[self._bound.socket])
+
+    async def close(self, *, timeout: float) -> None:  # noqa: ASYNC109 - not a cancellation
+        """Take no new connection or request, and return when what was accepted is answered.
+
+        After `timeout` seconds what is left is cut off.
+        """
+        self._server.config.timeout_graceful_shutdown = max(1, round(timeout))
+        await self._server.shutdown(sockets=[self._bound.socket])
+        for connection in list(self._server.server_state.connections):
+            connection.transport.abort()
+        await asyncio.sleep(0)  # `connection_lost` of those is called in the next round
+
+
+def _make_server(app: ASGIApp, lane: Lane) -> uvicorn.Server:
+    """Return a server that reads no configuration of its own and handles no signals."""
+    import uvicorn  # noqa: PLC0415 - sockets are bound, and errors told, before uvicorn is loaded
+
+    from hatch_mar.api.fastlane import FastLane  # noqa: PLC0415 - the same
+
+    return uvicorn.Server(
+        uvicorn.Config(
+            app,
+            http=cast("type[asyncio.Protocol]", partial(FastLane, lane)),
+            ws="none",
+            lifespan="off",
+            loop="asyncio",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            date_header=False,
+            backlog=_BACKLOG,
+            timeout_keep_alive=_IDLE,
+        )
+    )

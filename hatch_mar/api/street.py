@@ -1,0 +1,74 @@
+"""What every answer of the ASGI application has in common: headers, request id, access log."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from starlette.responses import Response
+
+from hatch_mar.api.answers import FIRST_ERROR, NO_CACHE, Answer
+from hatch_mar.api.request_ids import next_request_id
+from hatch_mar.api.scope import REQUEST_ID
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+    from hatch_mar.api.access_log import AccessLog
+    from hatch_mar.serve import Metrics
+
+_NO_CACHE = [(name.lower().encode(), value.encode()) for name, value in NO_CACHE]
+
+
+def respond(answer: Answer) -> Response:
+    """Return `answer` for Starlette to send; ASGI has no place for its reason phrase."""
+    body = answer.body if isinstance(answer.body, bytes) else bytes(answer.body)
+    response = Response(body, answer.status)
+    pairs = list(answer.headers)
+    if answer.content_type and not any(name.lower() == "content-type" for name, _ in pairs):
+        pairs.insert(0, ("content-type", answer.content_type))
+    response.raw_headers[:0] = [
+        (name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in pairs
+    ]
+    return response
+
+
+class Street:
+    """Wraps an application: TorchServe's headers on every answer, a line in the log for each."""
+
+    def __init__(self, app: ASGIApp, *, metrics: Metrics, access_log: AccessLog | None) -> None:
+        """Lead to `app`."""
+        self._app = app
+        self._metrics = metrics
+        self._access_log = access_log
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request, or the server's lifespan."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = time.monotonic()
+        scope[REQUEST_ID] = request_id = next_request_id()
+
+        async def send_dressed(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [
+                    *message.get("headers", []),
+                    (b"x-request-id", request_id.encode()),
+                    *_NO_CACHE,
+                    (b"connection", b"close" if status >= FIRST_ERROR else b"keep-alive"),
+                ]
+                self._note(scope, status, time.monotonic() - started)
+            await send(message)
+
+        await self._app(scope, receive, send_dressed)
+
+    def _note(self, scope: Scope, status: int, seconds: float) -> None:
+        self._metrics.count_response(status)
+        if self._access_log is not None:
+            client = "/{}:{}".format(*scope["client"]) if scope.get("client") else "-"
+            query = f"?{scope['query_string'].decode('latin-1')}" if scope["query_string"] else ""
+            path = scope.get("raw_path", b"").decode("latin-1") or scope["path"]
+            line = f"{scope['method']} {path}{query} HTTP/{scope['http_version']}"
+            self._access_log.add(client, line, status, seconds)
