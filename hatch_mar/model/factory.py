@@ -122,8 +122,9 @@ class FactoryHandler:
         if not properties.get("limit_max_image_pixels", True):
             _allow_any_image_size()
         gpu_id = properties.get("gpu_id")
-        if gpu_id is not None and system.get("maxGPUMemory"):
-            limit_gpu_memory(gpu_id, system["maxGPUMemory"])
+        limit = getattr(context, "max_gpu_memory", None) or system.get("maxGPUMemory")
+        if gpu_id is not None and limit:
+            limit_gpu_memory(gpu_id, limit)
         model = self._init()
         if _is_module(model):
             checkpoint = find_checkpoint(directory, getattr(context, "manifest", None), config)

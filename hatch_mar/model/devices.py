@@ -1,0 +1,58 @@
+"""Devices as a handler sees them: the worker's logical GPU, or the CPU.
+
+Which GPU that is was decided before the worker started, by what is visible to it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import logging
+from typing import Any
+
+from hatch_mar.model.factory import limit_gpu_memory
+
+AMPERE = (8, 0)
+
+logger = logging.getLogger("hatch_mar.model")
+
+
+class DeviceName(str):
+    """A device of a model that needs no torch; a handler may give it to torch all the same."""
+
+    __slots__ = ()
+
+    @property
+    def type(self) -> str:
+        """`cpu` or `cuda`, as `torch.device.type`."""
+        return self.partition(":")[0]
+
+    @property
+    def index(self) -> int | None:  # type: ignore[override] # what torch calls it
+        """The CUDA index, as `torch.device.index`."""
+        number = self.partition(":")[2]
+        return int(number) if number else None
+
+
+def name_device(gpu_id: int | None) -> DeviceName:
+    """Return the name of GPU `gpu_id`, or of the CPU."""
+    return DeviceName("cpu" if gpu_id is None else f"cuda:{gpu_id}")
+
+
+def apply_memory_limit(gpu_id: int | None, megabytes: int | None) -> None:
+    """Keep this process below `megabytes` MB of its GPU, before anything is put there."""
+    if gpu_id is None or not megabytes:
+        return
+    if importlib.util.find_spec("torch") is None:
+        logger.warning("maxGPUMemory: only PyTorch and ONNX Runtime models can be limited")
+        return
+    limit_gpu_memory(gpu_id, megabytes)
+
+
+def prefer_tensor_cores(device: Any) -> None:  # noqa: ANN401 - a torch.device
+    """Let float32 products on `device` use TF32, as TorchServe's base class does."""
+    if device.type != "cuda":
+        return
+    torch: Any = importlib.import_module("torch")
+    if torch.cuda.get_device_capability(device) >= AMPERE:
+        torch.set_float32_matmul_precision("high")

@@ -1,0 +1,164 @@
+"""Find the handler that a manifest names, in TorchServe's order, and say truly why if it fails.
+
+1. A module of the archive (or of the environment) of that name. If it exists it is the handler: an
+   import that fails inside it is reported as what it is, never as a missing default handler.
+2. A default handler.
+
+In a module: the function that the name gives after a colon, else `handle`; else its only class;
+else, which TorchServe does not know, its only `handler_factory(...)` object.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from hatch_mar.errors import HandlerError
+from hatch_mar.model.base_handler import BaseHandler
+from hatch_mar.model.factory import FactoryHandler
+from hatch_mar.model.tracebacks import render_traceback, summarise
+from hatch_mar.ts.finder import has_own_base_handler
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+    from types import ModuleType
+
+    from hatch_mar.model.context import Context
+
+DEFAULT_HANDLERS = {"base_handler": "hatch_mar.model.base_handler"}
+"""Names a manifest may use without bringing a module, and the module with the one class of each."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EntryPoint:
+    """A handler, whatever shape its author gave it."""
+
+    initialize: Callable[[Context], Any]
+    handle: Callable[[Sequence[dict[str, Any]], Context], Any]
+    retry_safe: bool
+    """Whether a batch may be run again: what ran before its failure left nothing behind."""
+
+
+def find_entry_point(handler: str, model_dir: Path) -> EntryPoint:
+    """Import and, if it is a class, instantiate `handler`.
+
+    Raises:
+        HandlerError: there is no such handler, or it is not one, or its module raised.
+    """
+    name, _, attribute = handler.partition(":")
+    module = _import_handler(handler, name, model_dir)
+    found = getattr(module, attribute or "handle", None)
+    if inspect.isclass(found):
+        return _from_class(found, handler)
+    if callable(found):
+        return _from_function(found)
+    classes = classes_of(module)
+    if len(classes) == 1 and hasattr(classes[0], "handle"):
+        return _from_class(classes[0], handler)
+    factories = [value for value in vars(module).values() if isinstance(value, FactoryHandler)]
+    if len(factories) == 1:
+        return _from_function(factories[0])
+    raise HandlerError(_why_not(handler, attribute, classes))
+
+
+def classes_of(module: ModuleType, base: type = object) -> list[type]:
+    """Return the subclasses of `base` that are defined in `module` itself."""
+    return [
+        value
+        for value in vars(module).values()
+        if inspect.isclass(value)
+        and value.__module__ == module.__name__
+        and issubclass(value, base)
+    ]
+
+
+def _import_handler(handler: str, name: str, model_dir: Path) -> ModuleType:
+    module = _find_module(name, model_dir)
+    if module is None:
+        known = ", ".join(DEFAULT_HANDLERS)
+        files = ", ".join(sorted(path.name for path in model_dir.glob("*.py"))) or "none"
+        raise HandlerError(
+            f"handler {handler!r}: there is no such module and no such default handler; "
+            f"Python files in the archive: {files}; default handlers: {known}"
+        )
+    try:
+        return importlib.import_module(module)
+    except Exception as error:
+        raise HandlerError(
+            f"handler {handler!r}: importing it failed: {summarise(error)}",
+            traceback=render_traceback(error),
+        ) from error
+
+
+def _find_module(name: str, model_dir: Path) -> str | None:
+    """Return the module that `name`, a module or a path as archivers write it, stands for."""
+    bare = name.removesuffix(".py")
+    last = bare.rpartition("/")[2]
+    if last == "base_handler" and not has_own_base_handler(model_dir):
+        return DEFAULT_HANDLERS[last]
+    for candidate in dict.fromkeys((last, bare.strip("/").replace("/", "."))):
+        if candidate and _exists(candidate):
+            return candidate
+    return DEFAULT_HANDLERS.get(last)
+
+
+def _exists(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError as error:
+        # Either a package on the way to `module` does not exist, or one of them imports something
+        # that does not: only then is there something to import, and to fail with the true reason.
+        return error.name is None or not f"{module}.".startswith(f"{error.name}.")
+    except Exception:  # noqa: BLE001 - the import itself will show it
+        return True
+
+
+def _from_function(function: Callable[..., Any]) -> EntryPoint:
+    function = _as_synchronous(function)
+    return EntryPoint(
+        initialize=lambda context: function(None, context),
+        handle=function,
+        retry_safe=isinstance(function, FactoryHandler),
+    )
+
+
+def _from_class(handler_class: type, handler: str) -> EntryPoint:
+    try:
+        instance: Any = handler_class()
+    except Exception as error:
+        raise HandlerError(
+            f"handler {handler!r}: {handler_class.__name__}() failed: {summarise(error)}",
+            traceback=render_traceback(error),
+        ) from error
+    if not callable(getattr(instance, "handle", None)):
+        raise HandlerError(
+            f"handler {handler!r}: class {handler_class.__name__!r} has no method `handle`"
+        )
+    return EntryPoint(
+        initialize=getattr(instance, "initialize", None) or (lambda _context: None),
+        handle=_as_synchronous(instance.handle),
+        retry_safe=isinstance(instance, BaseHandler) and handler_class.handle is BaseHandler.handle,  # type: ignore[attr-defined]
+    )
+
+
+def _as_synchronous(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return `function`, run to its end on a loop of its own if it is a coroutine function."""
+    if not inspect.iscoroutinefunction(function):
+        return function
+    from asyncio import Runner  # noqa: PLC0415 - most handlers are not coroutines
+
+    runner = Runner()
+    return lambda data, context: runner.run(function(data, context))
+
+
+def _why_not(handler: str, attribute: str, classes: Sequence[type]) -> str:
+    names = ", ".join(repr(one.__name__) for one in classes) or "none"
+    wanted = f"neither {attribute!r} nor" if attribute else "neither a function `handle` nor"
+    return (
+        f"handler {handler!r}: has {wanted} exactly one class with a method `handle`; "
+        f"classes defined in it: {names}; name the right one as `file.py:name`"
+    )

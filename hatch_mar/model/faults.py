@@ -1,0 +1,87 @@
+"""What went wrong in a handler, and what its clients are told.
+
+The statuses and the messages are TorchServe's; clients match on them.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any
+
+from hatch_mar.model.protocol import Response
+
+PREDICTION_FAILED = "Prediction failed"
+OUT_OF_RESOURCES = "Out of resources"
+INVALID_OUTPUT = "Invalid model predict output"
+WRONG_COUNT = "number of batch response mismatched"
+UNSUPPORTED_OUTPUT = "Unsupported model output data type."
+
+PAYLOAD_TOO_LARGE, INSUFFICIENT_STORAGE = 413, 507
+
+logger = logging.getLogger("hatch_mar.model")
+
+
+class PredictionException(Exception):  # noqa: N818 - handlers import this name
+    """A handler's own refusal: the client gets `message` with status `error_code`."""
+
+    def __init__(self, message: str, error_code: int = 500) -> None:
+        """Say `message` to the client."""
+        super().__init__(message)
+        self.message = message
+        self.error_code = error_code
+
+    def __str__(self) -> str:
+        """Render message and status."""
+        return f"{self.message} : {self.error_code}"
+
+
+def failure(status: int, message: str) -> Response:
+    """Return an error answer."""
+    return Response(status, message.encode(errors="replace"), error=True)
+
+
+def answer_fault(error: Exception) -> Response:
+    """Return what TorchServe tells a client whose batch raised `error`."""
+    if isinstance(error, PredictionException):
+        return _answer_refusal(error)
+    if is_out_of_resources(error):
+        return failure(507, OUT_OF_RESOURCES)
+    return failure(503, PREDICTION_FAILED)
+
+
+def _answer_refusal(error: PredictionException) -> Response:
+    status = int(error.error_code)
+    if status == 200:  # noqa: PLR2004 - TorchServe sends this body when a handler "refuses" with 200
+        return Response(200, b"error")
+    if status == PAYLOAD_TOO_LARGE:
+        status = INSUFFICIENT_STORAGE
+    return failure(status, str(error.message))
+
+
+def is_out_of_resources(error: Exception) -> bool:
+    """Tell whether TorchServe would call `error` a lack of memory: anything that says CUDA is."""
+    return isinstance(error, MemoryError) or "CUDA" in str(error)
+
+
+def is_device_lost(error: Exception) -> bool:
+    """Tell whether `error` left a CUDA context in which nothing will ever work again.
+
+    After an illegal access or a failed device assertion every later call fails, and so does the
+    first one: waiting for the device. Running out of memory does no such harm.
+    """
+    torch: Any = sys.modules.get("torch")
+    if torch is None or "CUDA" not in str(error) or not torch.cuda.is_initialized():
+        return False
+    try:
+        torch.cuda.synchronize()
+    except RuntimeError:
+        return True
+    return False
+
+
+def free_device_memory() -> None:
+    """Give cached GPU memory back, so that a smaller batch may find room after a larger failed."""
+    torch: Any = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        torch.cuda.empty_cache()

@@ -1,0 +1,241 @@
+"""`context.metrics`: what a handler measures, kept until the worker sends it to the door.
+
+The methods and their arguments are those of TorchServe's metrics cache.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+UNITS = {
+    "ms": "Milliseconds",
+    "s": "Seconds",
+    "B": "Bytes",
+    "kB": "Kilobytes",
+    "MB": "Megabytes",
+    "GB": "Gigabytes",
+    "percent": "Percent",
+    "count": "Count",
+    "unit": "Unit",
+}
+"""Short names of units, and how TorchServe writes them; other units stay as they are."""
+TIME_UNITS = ("ms", "s")
+SIZE_UNITS = ("B", "kB", "MB", "GB")
+
+
+class MetricTypes(Enum):
+    """What a value means: an increment, a reading, or an observation."""
+
+    COUNTER = "counter"
+    GAUGE = "gauge"
+    HISTOGRAM = "histogram"
+
+
+@dataclass(frozen=True, slots=True)
+class Dimension:
+    """A label of a metric."""
+
+    name: str
+    value: Any
+
+    def __str__(self) -> str:
+        """Render as TorchServe's log lines do."""
+        return f"{self.name}:{self.value}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measurement:
+    """One value that a handler reported."""
+
+    name: str
+    value: float
+    unit: str
+    """Spelled out, such as `Milliseconds`."""
+    type: MetricTypes
+    dimensions: tuple[tuple[str, str], ...]
+    """Label names and values, in the order given."""
+    request_id: str = ""
+    """The requests it is about, separated by commas."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as JSON can say it."""
+        return {
+            "name": self.name,
+            "value": self.value,
+            "unit": self.unit,
+            "type": self.type.value,
+            "dimensions": [list(dimension) for dimension in self.dimensions],
+            "requestId": self.request_id,
+        }
+
+
+class Metric:
+    """A declared metric: a name, a unit and the names of its labels."""
+
+    def __init__(
+        self,
+        metrics: Metrics,
+        name: str,
+        unit: str,
+        dimension_names: Sequence[str],
+        metric_type: MetricTypes,
+    ) -> None:
+        """Report to `metrics`."""
+        self._metrics = metrics
+        self.metric_name = name
+        self.unit = UNITS.get(unit, unit)
+        self.dimension_names = list(dimension_names)
+        self.metric_type = metric_type
+
+    def add_or_update(
+        self, value: float, dimension_values: Sequence[Any] = (), request_id: str = ""
+    ) -> None:
+        """Report `value` with one label value per label name.
+
+        Raises:
+            ValueError: there are more or fewer values than names.
+        """
+        if len(dimension_values) != len(self.dimension_names):
+            raise ValueError(
+                f"metric {self.metric_name!r}: has the dimensions {self.dimension_names}, "
+                f"got the values {list(dimension_values)}"
+            )
+        labels = zip(self.dimension_names, map(str, dimension_values), strict=True)
+        self._metrics.record(
+            Measurement(
+                name=self.metric_name,
+                value=value,
+                unit=self.unit,
+                type=self.metric_type,
+                dimensions=tuple(labels),
+                request_id=request_id,
+            )
+        )
+
+    update = add_or_update
+
+
+class Metrics:
+    """All metrics of one model in one worker."""
+
+    def __init__(self, model_name: str) -> None:
+        """Label everything with `model_name`, as TorchServe does."""
+        self.model_name = model_name
+        self.request_ids: Mapping[int, str] = {}
+        self._declared: dict[tuple[MetricTypes, str], Metric] = {}
+        self._measurements: list[Measurement] = []
+
+    def record(self, measurement: Measurement) -> None:
+        """Keep `measurement` until the next `drain`."""
+        self._measurements.append(measurement)
+
+    def drain(self) -> list[Measurement]:
+        """Return what was measured since the last call, oldest first."""
+        measurements, self._measurements = self._measurements, []
+        return measurements
+
+    def add_metric(  # noqa: PLR0917 - TorchServe's signature
+        self,
+        name: str,
+        value: float,
+        unit: str,
+        idx: int | None = None,
+        dimensions: Iterable[Any] | None = None,
+        metric_type: MetricTypes = MetricTypes.COUNTER,
+    ) -> None:
+        """Report `value`; `idx` says which request of the batch it is about, None all of them."""
+        ids = self.request_ids
+        about = ",".join(ids.values()) if idx is None else ids.get(idx, "")
+        labels = [(str(one.name), str(one.value)) for one in dimensions or ()]
+        self.record(
+            Measurement(
+                name=name,
+                value=value,
+                unit=UNITS.get(unit, unit),
+                type=metric_type,
+                dimensions=(*labels, ("ModelName", self.model_name), ("Level", "Model")),
+                request_id=about,
+            )
+        )
+
+    def add_counter(
+        self,
+        name: str,
+        value: float,
+        idx: int | None = None,
+        dimensions: Iterable[Any] | None = None,
+    ) -> None:
+        """Add `value` to a counter."""
+        self.add_metric(name, value, "count", idx, dimensions, MetricTypes.COUNTER)
+
+    def add_time(  # noqa: PLR0917 - TorchServe's signature
+        self,
+        name: str,
+        value: float,
+        idx: int | None = None,
+        unit: str = "ms",
+        dimensions: Iterable[Any] | None = None,
+        metric_type: MetricTypes = MetricTypes.GAUGE,
+    ) -> None:
+        """Report a duration in `ms` or `s`."""
+        _check_unit(name, unit, TIME_UNITS)
+        self.add_metric(name, value, unit, idx, dimensions, metric_type)
+
+    def add_size(  # noqa: PLR0917 - TorchServe's signature
+        self,
+        name: str,
+        value: float,
+        idx: int | None = None,
+        unit: str = "MB",
+        dimensions: Iterable[Any] | None = None,
+        metric_type: MetricTypes = MetricTypes.GAUGE,
+    ) -> None:
+        """Report a size in `B`, `kB`, `MB` or `GB`."""
+        _check_unit(name, unit, SIZE_UNITS)
+        self.add_metric(name, value, unit, idx, dimensions, metric_type)
+
+    def add_percent(
+        self,
+        name: str,
+        value: float,
+        idx: int | None = None,
+        dimensions: Iterable[Any] | None = None,
+        metric_type: MetricTypes = MetricTypes.GAUGE,
+    ) -> None:
+        """Report a percentage."""
+        self.add_metric(name, value, "percent", idx, dimensions, metric_type)
+
+    def add_error(self, name: str, value: float, dimensions: Iterable[Any] | None = None) -> None:
+        """Count errors."""
+        self.add_metric(name, value, "", None, dimensions, MetricTypes.COUNTER)
+
+    def add_metric_to_cache(
+        self,
+        metric_name: str,
+        unit: str,
+        dimension_names: Sequence[str] = (),
+        metric_type: MetricTypes = MetricTypes.COUNTER,
+    ) -> Metric:
+        """Declare a metric; a second declaration of the same name and type returns the first."""
+        metric = Metric(self, metric_name, unit, dimension_names, metric_type)
+        return self._declared.setdefault((metric_type, metric_name), metric)
+
+    def get_metric(
+        self, metric_name: str, metric_type: MetricTypes = MetricTypes.COUNTER
+    ) -> Metric:
+        """Return a declared metric.
+
+        Raises:
+            KeyError: it was not declared with this type.
+        """
+        return self._declared[metric_type, metric_name]
+
+
+def _check_unit(name: str, unit: str, allowed: Sequence[str]) -> None:
+    if unit not in allowed:
+        raise ValueError(f"metric {name!r}: the unit must be one of {', '.join(allowed)}: {unit!r}")

@@ -1,0 +1,98 @@
+"""A loaded model: batches in, answers out, whatever the handler does."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from hatch_mar.model.faults import (
+    PredictionException,
+    answer_fault,
+    free_device_memory,
+    is_device_lost,
+    is_out_of_resources,
+)
+from hatch_mar.model.golden import check_example
+from hatch_mar.model.responses import make_responses
+from hatch_mar.model.rows import make_row
+from hatch_mar.model.tracebacks import render_traceback, summarise
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from hatch_mar.model.context import Context
+    from hatch_mar.model.entrypoint import EntryPoint
+    from hatch_mar.model.metrics import Measurement
+    from hatch_mar.model.protocol import LoadOptions, Request, Response
+
+logger = logging.getLogger("hatch_mar.model")
+
+
+class LoadedModel:
+    """What `load` returns: the `Servable` of `hatch_mar.model.protocol`."""
+
+    def __init__(self, options: LoadOptions, entry: EntryPoint, context: Context) -> None:
+        """Serve `entry`, which has been initialised with `context`."""
+        self._options = options
+        self._handle = entry.handle
+        self._isolate = entry.retry_safe if options.isolate is None else options.isolate
+        self._decode = options.decode_input_request
+        self.context = context
+        self.last_traceback = ""
+        """Of the last batch that failed."""
+        self.device_lost = False
+        """Whether the CUDA context is beyond repair: the worker answers, and exits."""
+
+    def predict(self, requests: Sequence[Request]) -> list[Response]:
+        """Answer `requests`, in order; see `Servable.predict`.
+
+        `SystemExit` and `KeyboardInterrupt` go through: they mean the worker, not the batch.
+        """
+        context = self.context
+        rows = [make_row(request, decode=self._decode) for request in requests]
+        context.begin(requests)
+        failure: Exception | None = None
+        outputs: Any = None
+        try:
+            outputs = self._handle(rows, context)
+        except Exception as error:  # noqa: BLE001 - whatever a handler raises is its clients' answer
+            failure = error  # handled below: what is raised on the way must not be chained to it
+        if failure is not None:
+            return self._recover(requests, failure)
+        return make_responses(outputs, context.request_processor)
+
+    def check_examples(self) -> None:
+        """Run the golden examples; see `Servable.check_examples`."""
+        for example in self._options.examples:
+            self.last_traceback = ""
+            check_example(self, example, self._options.model_dir)
+
+    def drain_metrics(self) -> list[Measurement]:
+        """Return what the handler measured since the last call."""
+        return self.context.metrics.drain()
+
+    def _recover(self, requests: Sequence[Request], error: Exception) -> list[Response]:
+        """Answer a batch that raised `error`: in halves if that is safe and may help."""
+        self.device_lost = self.device_lost or is_device_lost(error)
+        if len(requests) > 1 and self._isolate and not self.device_lost:
+            return self._halve(requests, error)
+        self.last_traceback = render_traceback(error)
+        name, count = self._options.model_name, len(requests)
+        if isinstance(error, PredictionException):
+            logger.warning("%s: refused a batch of %d: %s", name, count, error)
+        else:
+            logger.error("%s: a batch of %d failed\n%s", name, count, self.last_traceback)
+        return [answer_fault(error) for _ in requests]
+
+    def _halve(self, requests: Sequence[Request], error: Exception) -> list[Response]:
+        logger.warning(
+            "%s: a batch of %d failed (%s); running it in halves",
+            self._options.model_name,
+            len(requests),
+            summarise(error),
+        )
+        if is_out_of_resources(error):
+            free_device_memory()
+        error.__traceback__ = None  # its frames hold the failed batch's tensors
+        middle = len(requests) // 2
+        return self.predict(requests[:middle]) + self.predict(requests[middle:])

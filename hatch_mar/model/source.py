@@ -1,0 +1,63 @@
+"""Where a model's files are and how its author wants them loaded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hatch_mar.errors import HandlerError
+from hatch_mar.model.factory import find_checkpoint
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from hatch_mar.model.context import Context
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """Everything a runtime needs to load a model."""
+
+    directory: Path
+    weights: Path | None = None
+    model_file: Path | None = None
+    runtime: str = "auto"
+    """As in `[tool.mar]`; anything that names no runtime means: look at the files."""
+    model_class: str | None = None
+    model_args: Mapping[str, Any] = field(default_factory=dict)
+    """Keyword arguments of the model's class."""
+    trusted: bool = False
+    """Whether the weights may be unpickled without restriction."""
+    gpu_id: int | None = None
+    max_gpu_memory: int | None = None
+    """MB."""
+
+
+def read_source(context: Context) -> Source:
+    """Return what `context` says about the model's files.
+
+    Raises:
+        HandlerError: a file that the manifest names is not there.
+    """
+    directory = Path(context.system_properties["model_dir"])
+    described = (context.manifest or {}).get("model") or {}
+    try:
+        weights = find_checkpoint(directory, context.manifest, context.model_yaml_config or {})
+    except FileNotFoundError as error:
+        raise HandlerError(str(error)) from error
+    model_file = directory / described["modelFile"] if described.get("modelFile") else None
+    if model_file is not None and not model_file.is_file():
+        raise HandlerError(f"{described['modelFile']}: the model file is not in the archive")
+    extra = context.extra
+    return Source(
+        directory=directory,
+        weights=weights,
+        model_file=model_file,
+        runtime=extra.get("runtime") or "auto",
+        model_class=extra.get("model_class"),
+        model_args=extra.get("model_args") or {},
+        trusted=weights is not None and weights.name in (context.trusted_pickle or ()),
+        gpu_id=context.system_properties["gpu_id"],
+        max_gpu_memory=context.max_gpu_memory,
+    )

@@ -1,0 +1,16 @@
+"""The names that TorchServe's handlers import as `ts.*`: thin over `hatch_mar.model`.
+
+`install()` makes them importable. Nothing of TorchServe is installed; nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hatch_mar.ts.finder import install
+from hatch_mar.ts.version import __version__
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__: Sequence[str] = ["__version__", "install"]
