@@ -1,0 +1,222 @@
+"""The author's settings from every place they may stand in, as one document that knows its sources.
+
+Later layers win: `[tool.mar]`, then the build hook's own table, then `HATCH_MAR_*`. Sub-tables are
+merged key by key, anything else is replaced whole.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hatch_mar.errors import Problem
+from hatch_mar.project.serve_keys import SERVE_KEYS
+from hatch_mar.project.table import MarTable, weights_tables
+
+PYPROJECT = "pyproject.toml"
+ENVIRONMENT = "environment"
+TOOL_PREFIX = "tool.mar"
+HOOK_PREFIX = "tool.hatch.build.hooks.mar"
+HATCHLING_KEYS = frozenset(
+    {
+        "dependencies",
+        "require-runtime-dependencies",
+        "require-runtime-features",
+        "enable-by-default",
+        "path",
+    }
+)
+"""Keys of a hook table that hatchling itself reads."""
+VARIABLE_PREFIX = "HATCH_MAR_"
+MERGED = frozenset({"archive", "wheel", "system", "serve", "model-args"})
+FREE_FORM = frozenset({"serve", "model-args"})
+"""Tables whose keys are not ours."""
+
+KeyPath = tuple[str | int, ...]
+"""A path of kebab-case keys and indices: `("weights", 0, "source")`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where an author wrote something."""
+
+    file: str
+    key: str
+
+    def __str__(self) -> str:
+        """Render as in a `Problem`."""
+        return f"{self.file}: {self.key}" if self.key else self.file
+
+
+@dataclass(slots=True)
+class Document:
+    """The merged settings."""
+
+    values: dict[str, Any] = field(default_factory=dict)
+    _prefixes: dict[KeyPath, tuple[str, str]] = field(default_factory=dict)
+    _weights_form: str = "list"
+
+    def origin(self, path: KeyPath) -> Origin:
+        """Return where the value at `path` stands, or where it would have to."""
+        for depth in range(len(path), 0, -1):
+            if path[:depth] in self._prefixes:
+                file, prefix = self._prefixes[path[:depth]]
+                if file == ENVIRONMENT:
+                    return Origin(file, prefix)
+                return Origin(file, render((prefix, *self._as_written(path))))
+        return Origin(PYPROJECT, render((TOOL_PREFIX, *self._as_written(path))))
+
+    def leaves(self) -> Iterator[tuple[KeyPath, Any]]:
+        """Yield every value that is set, sub-tables key by key."""
+        for key, value in self.values.items():
+            if key in MERGED and isinstance(value, Mapping):
+                for inner, leaf in value.items():
+                    yield (key, inner), leaf
+            else:
+                yield (key,), value
+
+    def add(self, layer: Mapping[str, Any], *, file: str, prefix: str) -> None:
+        """Lay a table over what is there."""
+        for key, value in copy.deepcopy(dict(layer)).items():
+            current = self.values.get(key)
+            if key in MERGED and isinstance(value, Mapping):
+                self.values[key] = {**(current if isinstance(current, Mapping) else {}), **value}
+                self._prefixes |= {(key, inner): (file, prefix) for inner in value}
+                self._prefixes.setdefault((key,), (file, prefix))
+                continue
+            self._forget(key)
+            self._prefixes[(key,)] = (file, prefix)
+            if key == "weights":
+                self._weights_form = type(value).__name__
+                value = weights_tables(value)  # noqa: PLW2901 - one shape from here on
+            self.values[key] = value
+
+    def add_variable(self, variable: str, text: str) -> None:
+        """Lay one `HATCH_MAR_*` variable over what is there; other programs' variables pass by."""
+        path = _variable_path(variable.removeprefix(VARIABLE_PREFIX))
+        if path is None:
+            return
+        if len(path) == 1:
+            self.add({str(path[0]): _read_text(text)}, file=ENVIRONMENT, prefix=variable)
+            return
+        container = self._container(path[:-1])
+        if container is not None:
+            value = read_scalar(text) if path[0] in FREE_FORM else _read_text(text)
+            container[path[-1]] = value
+            self._prefixes[path] = (ENVIRONMENT, variable)
+
+    def _container(self, path: KeyPath) -> Any:  # noqa: ANN401 - a table or a list of the author's
+        """Return the table at `path`, made if need be; None if something else is there."""
+        value: Any = self.values
+        for step, following in zip(path, (*path[1:], ""), strict=True):
+            if isinstance(step, int):
+                if not isinstance(value, list) or step > len(value):
+                    return None
+                if step == len(value):
+                    value.append({})
+                value = value[step]
+            else:
+                value = value.setdefault(step, [] if isinstance(following, int) else {})
+            if not isinstance(value, (dict, list)):
+                return None
+        return value
+
+    def _forget(self, key: str) -> None:
+        self._prefixes = {path: where for path, where in self._prefixes.items() if path[0] != key}
+
+    def _as_written(self, path: KeyPath) -> KeyPath:
+        """Undo what `weights_tables` did, so that a key path is the one the author knows."""
+        if path[0] == "weights" and len(path) > 1:
+            if self._weights_form == "str":
+                return path[:1]
+            if self._weights_form == "dict":
+                return path[:1] + path[2:]
+        return path
+
+
+def render(path: KeyPath) -> str:
+    """Render a key path: `tool.mar.weights[0].source`."""
+    text = ""
+    for step in path:
+        text += f"[{step}]" if isinstance(step, int) else f".{step}" if text else step
+    return text
+
+
+def parse(text: str) -> KeyPath:
+    """Undo `render`."""
+    steps = re.findall(r"[^.\[\]]+", text)
+    return tuple(int(step) if step.isdecimal() else step for step in steps)
+
+
+def read_pyproject(root: Path, problems: list[Problem]) -> dict[str, Any]:
+    """Return pyproject.toml, or what is wrong with it in `problems`."""
+    try:
+        return tomllib.loads((root / PYPROJECT).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        problems.append(Problem(PYPROJECT, "", f"not found in '{root}'; a model is a project"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        problems.append(Problem(PYPROJECT, "", f"cannot be read: {error}"))
+    return {}
+
+
+def read_document(
+    pyproject: Mapping[str, Any],
+    hook: Mapping[str, Any],
+    environ: Mapping[str, str],
+    problems: list[Problem],
+) -> Document:
+    """Merge the layers."""
+    document = Document()
+    table = pyproject.get("tool", {}).get("mar", {})
+    if isinstance(table, Mapping):
+        document.add(table, file=PYPROJECT, prefix=TOOL_PREFIX)
+    else:
+        problems.append(Problem(PYPROJECT, TOOL_PREFIX, "must be a table"))
+    own = {key: value for key, value in hook.items() if key not in HATCHLING_KEYS}
+    document.add(own, file=PYPROJECT, prefix=HOOK_PREFIX)
+    for variable in sorted(environ):
+        if variable.startswith(VARIABLE_PREFIX):
+            document.add_variable(variable, environ[variable])
+    if environ.get("HATCH_MAR_DIR"):
+        document.add_variable("HATCH_MAR_ARCHIVE_DIRECTORY", environ["HATCH_MAR_DIR"])
+    return document
+
+
+def _variable_path(name: str) -> KeyPath | None:
+    """Return the key path that `WEIGHTS_0_SOURCE` or `ARCHIVE_FORMAT` stands for."""
+    keys = {str(field.alias) for field in MarTable.model_fields.values()}
+    folded = name.lower().replace("_", "-")
+    if folded in keys:
+        return (folded,)
+    for key in sorted(keys, key=len, reverse=True):
+        rest = folded.removeprefix(f"{key}-")
+        if rest == folded:
+            continue
+        if key == "model-args":
+            return (key, rest.replace("-", "_"))
+        if key in MERGED:
+            return (key, rest) if key != "serve" or rest in SERVE_KEYS else None
+        index, _, inner = rest.partition("-")
+        if key in ("weights", "examples") and index.isdecimal() and inner:
+            return (key, int(index), inner)
+    return None
+
+
+def _read_text(text: str) -> Any:  # noqa: ANN401 - as TOML has it
+    """Read arrays, tables and booleans; `1.0` may be a version, so validation tells numbers apart."""
+    if text.lstrip()[:1] in ("[", "{") or text in ("true", "false"):
+        return read_scalar(text)
+    return text
+
+
+def read_scalar(text: str) -> Any:  # noqa: ANN401 - as TOML has it
+    """Return what `text` means as a TOML value, or `text` itself if it means nothing there."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text

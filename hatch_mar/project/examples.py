@@ -1,0 +1,79 @@
+"""Golden examples: what a model is asked, and must answer, before it may call itself ready."""
+
+from __future__ import annotations
+
+import json
+import os.path
+from pathlib import Path, PurePosixPath
+
+from hatch_mar.archive.seal import EXAMPLES_DIRECTORY, Example
+from hatch_mar.project.reading import Reading
+from hatch_mar.project.spec import Entry
+from hatch_mar.project.table import ExampleTable
+
+CONTENT_TYPES = {
+    ".bmp": "image/bmp",
+    ".csv": "text/csv",
+    ".flac": "audio/flac",
+    ".gif": "image/gif",
+    ".html": "text/html",
+    ".jpeg": "image/jpeg",
+    ".jpg": "image/jpeg",
+    ".json": "application/json",
+    ".mp3": "audio/mpeg",
+    ".mp4": "video/mp4",
+    ".pdf": "application/pdf",
+    ".png": "image/png",
+    ".tif": "image/tiff",
+    ".tiff": "image/tiff",
+    ".txt": "text/plain",
+    ".wav": "audio/wav",
+    ".webp": "image/webp",
+    ".xml": "application/xml",
+    ".zip": "application/zip",
+}
+"""Our own table: the machine's would make a build depend on the machine."""
+UNKNOWN = "application/octet-stream"
+
+
+def resolve_examples(reading: Reading) -> tuple[tuple[Example, ...], tuple[Entry, ...]]:
+    """Return the examples as the seal lists them, and their files."""
+    found: list[tuple[ExampleTable, Path, Path]] = []
+    for index, table in enumerate(reading.table.examples):
+        key = ("examples", index)
+        request = reading.find_file((*key, "input"), table.input)
+        answer = reading.find_file((*key, "output"), table.output)
+        for path in (request, answer):
+            if path is not None and path.suffix == ".json":
+                _check_json(reading, path)
+        if request is not None and answer is not None:
+            found.append((table, request, answer))
+    files = dict.fromkeys(path for _, *paths in found for path in paths)
+    if not files:
+        return (), ()
+    base = os.path.commonpath([path.parent for path in files])
+    names = {path: f"{EXAMPLES_DIRECTORY}/{path.relative_to(base).as_posix()}" for path in files}
+    examples = tuple(
+        Example(
+            input=names[request],
+            output=names[answer],
+            content_type=table.content_type or guess_content_type(request.name),
+            rtol=table.rtol,
+            atol=table.atol,
+            policy=table.policy,
+        )
+        for table, request, answer in found
+    )
+    return examples, tuple(Entry(name, path, "examples") for path, name in names.items())
+
+
+def guess_content_type(name: str) -> str:
+    """Return the content type of a file by its suffix."""
+    return CONTENT_TYPES.get(PurePosixPath(name).suffix.lower(), UNKNOWN)
+
+
+def _check_json(reading: Reading, path: Path) -> None:
+    try:
+        json.loads(path.read_bytes())
+    except ValueError as error:
+        reading.complain_of_file(path, "", f"is not JSON: {error}")

@@ -1,0 +1,156 @@
+"""Extra files: which they are, and where each goes."""
+
+from __future__ import annotations
+
+import glob
+import json
+import posixpath
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from hatch_mar.project.document import KeyPath, render
+from hatch_mar.project.packages import LEFT_OUT, walk
+from hatch_mar.project.reading import Reading
+from hatch_mar.project.spec import Entry
+from hatch_mar.project.suggestion import nearby_file
+from hatch_mar.project.table import ExtraTable
+
+INDEX = "index_to_name.json"
+"""TorchServe's handlers look for their labels here, at the root of the model directory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Extras:
+    """Files beside the handler, and files in the tarball."""
+
+    plain: tuple[Entry, ...]
+    packed: tuple[Entry, ...]
+
+
+def resolve_extras(reading: Reading, handler: Path | None) -> Extras:
+    """Return the extra files by their places; without those that have problems."""
+    found: list[Entry] = []
+    for index, extra in enumerate(reading.table.extra_files):
+        found += _resolve_one(reading, extra, ("extra-files", index))
+    found = list(_once(found))
+    if not any(entry.name == INDEX for entry in found):
+        found += _beside(reading, handler)
+    for entry in found:
+        if entry.name == INDEX and isinstance(entry.source, Path):
+            _check_index(reading, entry.source)
+    if reading.table.extra_layout != "tarball":
+        return Extras(tuple(found), ())
+    return Extras(
+        tuple(entry for entry in found if entry.name == INDEX),
+        tuple(entry for entry in found if entry.name != INDEX),
+    )
+
+
+def _once(entries: list[Entry]) -> Iterator[Entry]:
+    """Drop a file that two globs put at the same place."""
+    seen = set()
+    for entry in entries:
+        if (entry.name, entry.source) not in seen:
+            seen.add((entry.name, entry.source))
+            yield entry
+
+
+def _resolve_one(reading: Reading, extra: str | ExtraTable, key: KeyPath) -> list[Entry]:
+    pattern = extra if isinstance(extra, str) else extra.from_
+    where = key if isinstance(extra, str) else (*key, "from")
+    place = reading.place(where, pattern)
+    if place is None:
+        return []
+    matches = _match(reading, pattern)
+    if not matches:
+        hint = "" if _is_glob(pattern) else nearby_file(reading.root, pattern)
+        what = "matches no file" if _is_glob(pattern) else "does not exist"
+        reading.complain(where, f"'{pattern}' {what}{hint}")
+        return []
+    outside = [path for path, _ in matches if not reading.is_inside(path)]
+    for path in outside:
+        reading.complain(where, f"'{reading.relative(path)}' leads out of the project")
+    matches = [(path, base) for path, base in matches if path not in outside]
+    if isinstance(extra, ExtraTable):
+        return _moved(reading, extra, key, matches)
+    flat = reading.table.extra_layout == "flat"
+    return [
+        Entry(_name(reading, path, base, flat=flat), reading.take(path), render(key))
+        for path, base in matches
+    ]
+
+
+def _match(reading: Reading, pattern: str) -> list[tuple[Path, Path]]:
+    """Return the files that `pattern` stands for, each with the folder that flat files drop."""
+    if not _is_glob(pattern):
+        path = reading.place(("extra-files",), pattern)
+        if path is None or not path.exists():
+            return []
+        if path.is_dir():
+            return [(inner, path) for inner in walk(path)]
+        return [(path, path.parent)]
+    found: dict[Path, Path] = {}
+    for text in sorted(glob.glob(pattern, root_dir=reading.root, recursive=True)):
+        path = reading.root / posixpath.normpath(text)
+        if _is_left_out(PurePosixPath(text)):
+            continue
+        if not path.is_dir():
+            found.setdefault(path, path.parent)
+        elif "**" not in pattern:
+            found.update((inner, path) for inner in walk(path))
+    return sorted(found.items())
+
+
+def _name(reading: Reading, path: Path, base: Path, *, flat: bool) -> str:
+    if path.name == INDEX:
+        return INDEX
+    return path.relative_to(base if flat else reading.root).as_posix()
+
+
+def _moved(
+    reading: Reading, extra: ExtraTable, key: KeyPath, matches: list[tuple[Path, Path]]
+) -> list[Entry]:
+    """Put what `from` stands for where `to` says."""
+    target = posixpath.normpath(extra.to)
+    if target.startswith(("/", "../")) or target == "..":
+        reading.complain((*key, "to"), f"'{extra.to}' is not in the model directory")
+        return []
+    single = len(matches) == 1 and not _is_glob(extra.from_)
+    whole = (reading.root / extra.from_).is_dir()
+    if single and not whole and not extra.to.endswith("/") and target != ".":
+        return [Entry(target, reading.take(matches[0][0]), render(key))]
+    base = PurePosixPath(target)
+    return [
+        Entry((base / path.relative_to(folder)).as_posix(), reading.take(path), render(key))
+        for path, folder in matches
+    ]
+
+
+def _beside(reading: Reading, handler: Path | None) -> Iterator[Entry]:
+    """Yield the labels that lie beside the handler: no handler of TorchServe works without them."""
+    path = (handler.parent if handler else reading.root) / INDEX
+    if path.is_file() and reading.is_inside(path):
+        reading.notes.append(f"{reading.relative(path)}: taken along, as it lies beside the handler")
+        yield Entry(INDEX, reading.take(path), "handler")
+
+
+def _check_index(reading: Reading, path: Path) -> None:
+    """Complain of labels that a handler could not read."""
+    try:
+        labels = json.loads(path.read_bytes())
+    except ValueError as error:
+        reading.complain_of_file(path, "", f"is not JSON: {error}")
+        return
+    if not isinstance(labels, dict):
+        reading.complain_of_file(path, "", "must be an object of class index to name")
+
+
+def _is_glob(pattern: str) -> bool:
+    return any(letter in pattern for letter in "*?[")
+
+
+def _is_left_out(path: PurePosixPath) -> bool:
+    return path.suffix == ".pyc" or any(
+        part in LEFT_OUT or part.startswith(".") for part in path.parts
+    )

@@ -1,0 +1,229 @@
+"""From a project's directory to a `MarSpec`, with everything that is wrong said at once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from hatch_mar.archive.stamp import read_stamp
+from hatch_mar.errors import Problem, ProblemsError
+from hatch_mar.project.architecture import Architecture, resolve_architecture
+from hatch_mar.project.baggage import factory_entries, note_unpacking
+from hatch_mar.project.config import Config, read_config
+from hatch_mar.project.document import read_document, read_pyproject
+from hatch_mar.project.examples import resolve_examples
+from hatch_mar.project.explain import explain
+from hatch_mar.project.extras import resolve_extras
+from hatch_mar.project.handler import resolve_handler
+from hatch_mar.project.identity import resolve_archive, resolve_identity, resolve_wheel
+from hatch_mar.project.layout import distinct, find_collisions
+from hatch_mar.project.packages import package_entries, resolve_packages
+from hatch_mar.project.reading import Reading
+from hatch_mar.project.requirements import resolve_requirements
+from hatch_mar.project.runtime import Choice, choose_runtime
+from hatch_mar.project.spec import Entry, Handler, MarSpec, WeightsFile
+from hatch_mar.project.tarball import Tarballs, resolve_tarballs
+from hatch_mar.project.travel import follow_imports
+from hatch_mar.project.validation import validate
+from hatch_mar.project.weights import resolve_weights
+
+NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
+def read_spec(
+    root: Path,
+    *,
+    hook: Mapping[str, Any] = NOTHING,
+    environ: Mapping[str, str] = os.environ,
+    name: str | None = None,
+    version: str | None = None,
+    dependencies: Sequence[str] | None = None,
+) -> MarSpec:
+    """Read the project in `root`. Imports none of its code, and writes nothing.
+
+    Args:
+        root: The project's directory.
+        hook: The build hook's own table; hatchling's keys in it are passed over.
+        environ: Where `HATCH_MAR_*` and `SOURCE_DATE_EPOCH` are looked up.
+        name: The project's name, where a build knows it better than pyproject.toml.
+        version: The project's version, likewise: a dynamic one is known to a build only.
+        dependencies: The project's dependencies, likewise.
+
+    Raises:
+        ProblemsError: everything that is wrong with what the author wrote.
+    """
+    reading = _read_table(root, hook, environ)
+    spec = _resolve(reading, environ, name=name, version=version, dependencies=dependencies)
+    if reading.problems or spec is None:
+        raise ProblemsError(list(dict.fromkeys(reading.problems)))
+    return spec
+
+
+def _read_table(root: Path, hook: Mapping[str, Any], environ: Mapping[str, str]) -> Reading:
+    root = root.resolve()
+    problems: list[Problem] = []
+    pyproject = read_pyproject(root, problems)
+    document = read_document(pyproject, hook, environ, problems)
+    table, broken = validate(document, problems)
+    return Reading(
+        root=root,
+        pyproject=pyproject,
+        document=document,
+        table=table,
+        broken=broken,
+        problems=problems,
+    )
+
+
+def _resolve(
+    reading: Reading,
+    environ: Mapping[str, str],
+    *,
+    name: str | None,
+    version: str | None,
+    dependencies: Sequence[str] | None,
+) -> MarSpec | None:
+    """Resolve every key; None if the handler or the runtime cannot be told."""
+    identity = resolve_identity(reading, project_name=name, project_version=version)
+    packages = resolve_packages(reading)
+    handler = resolve_handler(reading, packages)
+    architecture = resolve_architecture(reading)
+    weights = resolve_weights(reading)
+    extras = resolve_extras(reading, handler.path if handler else None)
+    config = read_config(reading)
+    tarballs = resolve_tarballs(reading, config, extras)
+    code = distinct(
+        [
+            *(handler.entries if handler else ()),
+            *(architecture.entries if architecture else ()),
+            *package_entries(reading, packages),
+            *extras.plain,
+            *tarballs.ready_made,
+        ]
+    )
+    known = {(entry.name, entry.source) for entry in code}
+    packed = tuple(entry for entry in extras.packed if (entry.name, entry.source) not in known)
+    code = (*code, *_follow(reading, handler, architecture, code, packed))
+    runtime = _runtime(reading, handler, architecture, weights, config)
+    _name_references(config, weights)
+    requirements = resolve_requirements(reading, dependencies)
+    examples, example_entries = resolve_examples(reading)
+    config_entry = config.entry()
+    rest = [entry for entry in (requirements, config_entry) if entry is not None]
+    entries = distinct([*code, *rest, *example_entries])
+    _check_layout(reading, entries, packed, weights, tarballs)
+    archive = resolve_archive(reading, identity)
+    wheel = resolve_wheel(reading, identity)
+    created_on = _created_on(reading, environ)
+    if handler is None or runtime is None:
+        return None
+    return MarSpec(
+        root=reading.root,
+        name=identity.name,
+        version=identity.version,
+        description=identity.description,
+        package=identity.package,
+        handler=handler,
+        runtime=runtime.runtime,
+        runtime_reason=runtime.reason,
+        model_file=architecture.manifest if architecture else None,
+        weights=weights,
+        entries=entries,
+        tarball=tarballs.built,
+        tarball_entries=packed,
+        requirements_file=requirements.name if requirements else None,
+        config_file=config_entry.name if config_entry else None,
+        config=config.values,
+        examples=examples,
+        archive=archive,
+        wheel=wheel,
+        created_on=created_on,
+        files=tuple(reading.files),
+        notes=tuple(dict.fromkeys(reading.notes)),
+        settings=explain(reading, identity, config),
+    )
+
+
+def _follow(
+    reading: Reading,
+    handler: Handler | None,
+    architecture: Architecture | None,
+    plain: tuple[Entry, ...],
+    packed: tuple[Entry, ...],
+) -> tuple[Entry, ...]:
+    """Follow the imports, and return what they need of ours."""
+    start = [handler.path] if handler and handler.path else []
+    if architecture:
+        start += [e.source for e in architecture.entries if isinstance(e.source, Path)]
+    travel = follow_imports(reading, start, plain, packed)
+    note_unpacking(reading, travel, plain, packed)
+    return factory_entries(reading, travel, handler, (*plain, *packed))
+
+
+def _runtime(
+    reading: Reading,
+    handler: Handler | None,
+    architecture: Architecture | None,
+    weights: tuple[WeightsFile, ...],
+    config: Config,
+) -> Choice | None:
+    if handler is None:
+        return None
+    if reading.table.model_args and reading.table.model_file is None:
+        reading.complain(
+            ("model-args",),
+            "needs `model-file`; a handler_factory takes them itself: handler_factory(..., name=1)",
+        )
+    primary = next((file.target for file in weights if file.primary), None)
+    if primary is None and config.model_path:
+        primary = config.model_path
+        reading.notes.append(
+            f"handler.model_path: nobody checks '{primary}'; it has to be on the server already"
+        )
+    incomplete = {"weights", "model-file", "runtime"} & reading.broken
+    lost = len(weights) < len(reading.table.weights)
+    unread = reading.table.model_file is not None and architecture is None
+    if incomplete or lost or unread:
+        return None  # what is missing has been complained of
+    return choose_runtime(
+        reading, handler, model_file=architecture is not None, weights=primary
+    )
+
+
+def _name_references(config: Config, weights: tuple[WeightsFile, ...]) -> None:
+    """Say where referenced weights are, in the key that TorchServe's documents give for it."""
+    primary = next((file for file in weights if file.primary and file.reference), None)
+    if primary is not None and config.model_path is None:
+        config.set("handler", "model_path", primary.target)
+
+
+def _check_layout(
+    reading: Reading,
+    entries: tuple[Entry, ...],
+    packed: tuple[Entry, ...],
+    weights: tuple[WeightsFile, ...],
+    tarballs: Tarballs,
+) -> None:
+    """Complain of everything that would meet in the model directory."""
+    held = [
+        Entry(file.target, file.path or b"", f"weights[{index}]")
+        for index, file in enumerate(weights)
+    ]
+    built = [Entry(tarballs.built, b"", "system.extra-files")] if tarballs.built else []
+    for key, message in find_collisions((*entries, *held, *built, *packed)):
+        reading.complain_of_key(key, message)
+    paths = {file.path for file in weights if file.path}
+    for entry in (*entries, *packed):
+        if isinstance(entry.source, Path) and entry.source in paths:
+            reading.notes.append(f"{entry.name}: weights that `{entry.key}` carries a second time")
+
+
+def _created_on(reading: Reading, environ: Mapping[str, str]) -> str:
+    try:
+        return read_stamp(environ)
+    except ProblemsError as error:
+        reading.problems.extend(error.problems)
+        return ""

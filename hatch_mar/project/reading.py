@@ -1,0 +1,123 @@
+"""One reading of a project: what was set, what is wrong with it, and which files it needs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from hatch_mar.errors import Problem
+from hatch_mar.project.document import Document, KeyPath, Origin, parse
+from hatch_mar.project.source import Module, SourceError, read_module
+from hatch_mar.project.suggestion import nearby_file
+from hatch_mar.project.table import MarTable
+
+LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+
+
+@dataclass(slots=True, kw_only=True)
+class Reading:
+    """What the rooms' resolvers share: they read the table, and add problems, notes and files."""
+
+    root: Path
+    """The project's directory, resolved."""
+    pyproject: dict[str, Any]
+    document: Document
+    table: MarTable
+    broken: frozenset[str]
+    """Top-level keys that are wrong in themselves: nothing more is said about them."""
+    problems: list[Problem] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    files: dict[Path, None] = field(default_factory=dict)
+    """Files that the archive needs, in the order in which they were met."""
+    _modules: dict[Path, Module | None] = field(default_factory=dict)
+
+    def complain(self, path: KeyPath, message: str) -> None:
+        """Add a problem with the setting at `path`."""
+        if path[0] not in self.broken:
+            origin = self.document.origin(path)
+            self.problems.append(Problem(origin.file, origin.key, message))
+
+    def complain_of_key(self, key: str, message: str) -> None:
+        """Add a problem with a rendered key such as `extra-files[0]`."""
+        self.complain(parse(key), message)
+
+    def complain_of_file(self, path: Path | None, key: str, message: str) -> None:
+        """Add a problem with a file of the project, once."""
+        problem = Problem(self.relative(path) if path else "", key, message)
+        if problem not in self.problems:
+            self.problems.append(problem)
+
+    def origin(self, path: KeyPath) -> Origin:
+        """Return where the setting at `path` stands."""
+        return self.document.origin(path)
+
+    def find_file(self, path: KeyPath, text: str) -> Path | None:
+        """Return the file that `text`, the setting at `path`, names; None after complaining."""
+        found = self.place(path, text)
+        if found is None:
+            return None
+        if found.is_dir():
+            self.complain(path, f"'{text}' is a directory, not a file")
+            return None
+        if not found.is_file():
+            self.complain(path, f"'{text}' does not exist{nearby_file(self.root, text)}")
+            return None
+        return self.take(found)
+
+    def place(self, path: KeyPath, text: str) -> Path | None:
+        """Return what `text` names below the root, there or not; None after complaining.
+
+        The path is not resolved: a link keeps the name that the author gave it.
+        """
+        if PurePosixPath(text).is_absolute() or Path(text).is_absolute():
+            self.complain(path, f"'{text}' is absolute; write it relative to the project's root")
+            return None
+        place = self.root / text
+        if not self.is_inside(place):
+            self.complain(path, f"'{text}' leads out of the project; copy the file into it")
+            return None
+        return Path(self.root, *_without_dots(PurePosixPath(text)))
+
+    def is_inside(self, path: Path) -> bool:
+        """Say whether `path` stays below the root, links and `..` followed."""
+        try:
+            return path.resolve().is_relative_to(self.root)
+        except (OSError, RuntimeError):  # a loop of links
+            return False
+
+    def take(self, path: Path) -> Path:
+        """Remember that the archive needs `path`, and return it."""
+        self.files[path] = None
+        return path
+
+    def relative(self, path: Path) -> str:
+        """Return `path` as the author would write it."""
+        return path.relative_to(self.root).as_posix()
+
+    def module(self, path: Path) -> Module | None:
+        """Read a Python file, once; None if it is not Python, after complaining about the file."""
+        if path not in self._modules:
+            try:
+                self._modules[path] = read_module(path)
+            except SourceError as error:
+                self._modules[path] = None
+                self.complain_of_file(path, "", str(error))
+        return self._modules[path]
+
+
+def is_lfs_pointer(path: Path) -> bool:
+    """Say whether a file is what Git LFS leaves where it was not asked for the real one."""
+    with path.open("rb") as file:
+        return file.read(len(LFS_POINTER)) == LFS_POINTER
+
+
+def _without_dots(path: PurePosixPath) -> Iterable[str]:
+    parts: list[str] = []
+    for part in path.parts:
+        if part == "..":
+            parts.pop()
+        else:
+            parts.append(part)
+    return parts

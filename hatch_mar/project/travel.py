@@ -1,0 +1,142 @@
+"""Following the handler's imports through the files that travel, to see whether they arrive.
+
+In the model directory everything lies together: the handler at the root, trees as trees. What an
+import finds there is known without running anything; so is what it finds only in the project.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from hatch_mar.project.reading import Reading
+from hatch_mar.project.source import FACTORY_NAME, Import
+from hatch_mar.project.spec import Entry
+
+FACTORY_MODULE = "base_handler"
+PACKAGE_MODULE = "hatch_mar"
+
+
+@dataclass(slots=True)
+class Travel:
+    """What the imports came to."""
+
+    imports_factory: bool = False
+    """Something imports `base_handler`."""
+    imports_package: bool = False
+    """Something imports `handler_factory` from `hatch_mar`, with nothing to fall back on."""
+    before_unpacking: list[str] = field(default_factory=list)
+    """Modules of the tarball that the handler imports before anything can have unpacked it."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Stop:
+    """One module on the way: its name in the model directory, and its file."""
+
+    name: str
+    path: Path
+
+    @property
+    def package(self) -> str:
+        """What a relative import starts from."""
+        is_package = self.path.name == "__init__.py"
+        return self.name if is_package else self.name.rpartition(".")[0]
+
+
+def follow_imports(
+    reading: Reading, start: Iterable[Path], plain: Iterable[Entry], packed: Iterable[Entry]
+) -> Travel:
+    """Read `start` and all that it imports from `plain` and `packed`; complain of what stays behind."""
+    plain_modules = dict(_modules(plain))
+    packed_modules = dict(_modules(packed))
+    modules = {**packed_modules, **plain_modules}
+    names = {path: name for name, path in modules.items()}
+    travel = Travel()
+    queue = [_Stop(names[path], path) for path in start if path in names]
+    first = queue[0] if queue else None
+    seen = set()
+    unpacked = False
+    while queue:
+        stop = queue.pop(0)
+        if stop.path in seen:
+            continue
+        seen.add(stop.path)
+        module = reading.module(stop.path)
+        for each in module.imports if module else ():
+            unpacked = _note_factory(travel, each) or unpacked
+            for target in _targets(stop, each):
+                if target not in modules:
+                    continue
+                queue.append(_Stop(target, modules[target]))
+                if stop is first and not unpacked and target not in plain_modules:
+                    travel.before_unpacking.append(target)
+            _complain_of_stragglers(reading, stop, each, modules)
+    return travel
+
+
+def _modules(entries: Iterable[Entry]) -> Iterator[tuple[str, Path]]:
+    """Yield each Python file's module name in the model directory."""
+    for entry in entries:
+        if entry.name.endswith(".py") and isinstance(entry.source, Path):
+            name = entry.name.removesuffix(".py").removesuffix("/__init__")
+            yield name.replace("/", "."), entry.source
+
+
+def _targets(stop: _Stop, each: Import) -> Iterator[str]:
+    """Yield the modules that an import may load: parents, itself, and names that are modules."""
+    base = each.module
+    if each.level:
+        package = stop.package.split(".") if stop.package else []
+        kept = package[: len(package) - (each.level - 1)]
+        base = ".".join([*kept, *([each.module] if each.module else [])])
+    parts = base.split(".")
+    for depth in range(1, len(parts) + 1):
+        yield ".".join(parts[:depth])
+    for name in each.names.values():
+        if name != each.module:
+            yield f"{base}.{name}"
+
+
+def _note_factory(travel: Travel, each: Import) -> bool:
+    """Record an import of the factory, and say whether it is one."""
+    if each.module == FACTORY_MODULE and not each.level:
+        travel.imports_factory = True
+        return True
+    if each.module == PACKAGE_MODULE and (
+        FACTORY_NAME in each.names.values() or each.names.get(PACKAGE_MODULE)
+    ):
+        if not each.fallback:
+            travel.imports_package = True
+        return True
+    return False
+
+
+def _complain_of_stragglers(
+    reading: Reading, stop: _Stop, each: Import, modules: dict[str, Path]
+) -> None:
+    """Complain if an import finds its module in the project, and will not in the model directory."""
+    root = stop.path.parents[stop.name.count(".") + (stop.path.name == "__init__.py")]
+    travelling = set(modules.values())
+    for target in _targets(stop, each):
+        top = target.partition(".")[0]
+        if target in modules or top in (FACTORY_MODULE, PACKAGE_MODULE) or _is_standard(target):
+            continue
+        base = root.joinpath(*target.split("."))
+        file = base.with_suffix(".py")
+        place = f"{reading.relative(stop.path)}: line {each.line}"
+        if file.is_file() and reading.is_inside(file) and file not in travelling:
+            if not each.fallback:
+                straggler = reading.relative(file)
+                message = f"imports '{target}', but {straggler} stays behind; add it to `extra-files`"
+                reading.complain_of_file(stop.path, f"line {each.line}", message)
+        elif "." not in target and (base / "__init__.py").is_file():
+            reading.notes.append(
+                f"{place}: '{target}' is not in the archive, only in what pip installs; "
+                f'`packages = ["{target}"]` takes it along'
+            )
+
+
+def _is_standard(target: str) -> bool:
+    return target.partition(".")[0] in sys.stdlib_module_names

@@ -1,0 +1,204 @@
+"""Where each file of weights goes: into the archive, or into its list of references."""
+
+from __future__ import annotations
+
+import hashlib
+import posixpath
+import re
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from hatch_mar.project.document import KeyPath
+from hatch_mar.project.reading import Reading, is_lfs_pointer
+from hatch_mar.project.spec import WeightsFile
+from hatch_mar.project.table import WeightsTable, parse_size
+from hatch_mar.weights.reference import Reference
+
+URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+
+
+def is_uri(text: str) -> bool:
+    """Say whether `text` names something outside the project."""
+    return URI.match(text) is not None
+
+
+def resolve_weights(reading: Reading) -> tuple[WeightsFile, ...]:
+    """Return the files of weights, the primary one marked; without those that have problems."""
+    tables = reading.table.weights
+    primaries = [index for index, table in enumerate(tables) if table.primary]
+    for index in primaries[1:]:
+        reading.complain(("weights", index, "primary"), "only one file can be the primary one")
+    primary = primaries[0] if primaries else 0
+    found = []
+    for index, table in enumerate(tables):
+        file = _resolve_one(reading, table, ("weights", index), primary=index == primary)
+        if file is not None:
+            found.append(file)
+    return tuple(found)
+
+
+def _resolve_one(
+    reading: Reading, table: WeightsTable, key: KeyPath, *, primary: bool
+) -> WeightsFile | None:
+    mirrors_fit = _check_mirrors(reading, table, key)
+    target = _target(reading, table, key)
+    path: Path | None = None
+    reference: Reference | None = None
+    if is_uri(table.source):
+        reference = _remote(reading, table, key, target)
+    else:
+        path = reading.find_file((*key, "source"), table.source)
+        if path is not None and _must_be_named(reading, table, path):
+            reference = _local_by_name(reading, table, key, target, path)
+            reading.files.pop(path, None)
+            path = None
+        elif path is not None and not _is_what_it_should_be(reading, table, key, path):
+            return None
+    if target is None or not mirrors_fit or (path is None and reference is None):
+        return None
+    return WeightsFile(
+        target=target,
+        path=path,
+        reference=reference,
+        primary=primary,
+        trusted_pickle=table.trusted_pickle,
+    )
+
+
+def _check_mirrors(reading: Reading, table: WeightsTable, key: KeyPath) -> bool:
+    wrong = [index for index, mirror in enumerate(table.mirrors) if not is_uri(mirror)]
+    for index in wrong:
+        reading.complain(
+            (*key, "mirrors", index), f"'{table.mirrors[index]}' is no URI such as https://..."
+        )
+    return not wrong
+
+
+def _target(reading: Reading, table: WeightsTable, key: KeyPath) -> str | None:
+    """Return where the handler expects the file; None after complaining."""
+    if table.target is None:
+        path = urlsplit(table.source).path if is_uri(table.source) else table.source
+        name = posixpath.basename(unquote(path))
+        if not name:
+            reading.complain(
+                (*key, "target"), f"is required: '{table.source}' does not end in a file's name"
+            )
+        return name or None
+    target = posixpath.normpath(table.target)
+    if target.startswith(("/", "../")) or target in (".", ".."):
+        reading.complain((*key, "target"), f"'{table.target}' is not a file in the model directory")
+        return None
+    return target
+
+
+def _remote(
+    reading: Reading, table: WeightsTable, key: KeyPath, target: str | None
+) -> Reference | None:
+    if table.place == "embed":
+        reading.complain(
+            (*key, "place"),
+            f"'{table.source}' is not here to be embedded, and a build opens no connection; "
+            "download it into the project, or leave out `place`",
+        )
+        return None
+    if table.sha256 is None:
+        if "weights" not in reading.broken:
+            reading.complain(
+                (*key, "sha256"),
+                f"is required, because '{table.source}' is elsewhere: without it nobody knows "
+                "which bytes you mean",
+            )
+        return None
+    if target is None:
+        return None
+    return Reference(
+        target=target,
+        source=table.source,
+        sha256=table.sha256,
+        size=table.size,
+        mirrors=tuple(table.mirrors),
+    )
+
+
+def _must_be_named(reading: Reading, table: WeightsTable, path: Path) -> bool:
+    """Say whether a local file may not go into the archive."""
+    if table.place != "auto":
+        return table.place == "reference"
+    wheel = reading.table.wheel
+    if wheel.embed != "auto":
+        return wheel.embed == "never"
+    return path.stat().st_size > parse_size(wheel.embed_limit)
+
+
+def _local_by_name(
+    reading: Reading, table: WeightsTable, key: KeyPath, target: str | None, path: Path
+) -> Reference | None:
+    """Make a reference to a file that is here too: its mirrors say where else."""
+    size = path.stat().st_size
+    if not table.mirrors:
+        reading.complain((*key, "source"), _no_way_there(reading, table, size))
+        return None
+    if table.sha256 is None:
+        reading.complain((*key, "sha256"), f"is required: see `sha256sum {table.source}`")
+        return None
+    if table.size not in (None, size):
+        reading.complain((*key, "size"), f"is {table.size}, but '{table.source}' has {size} bytes")
+        return None
+    source, *mirrors = table.mirrors
+    if target is None:
+        return None
+    return Reference(
+        target=target, source=source, sha256=table.sha256, size=size, mirrors=tuple(mirrors)
+    )
+
+
+def _no_way_there(reading: Reading, table: WeightsTable, size: int) -> str:
+    wheel = reading.table.wheel
+    if table.place == "reference":
+        reason = "is a local path, which nobody else can follow"
+    elif wheel.embed == "never":
+        reason = 'must not be embedded (`wheel.embed = "never"`) and is nowhere else'
+    else:
+        reason = f"has {render_size(size)}, more than `wheel.embed-limit` ({wheel.embed_limit})"
+    return (
+        f"'{table.source}' {reason}; put it where others can get it and give that URI as `source` "
+        'with its `sha256`, or embed it with `place = "embed"`, or raise `wheel.embed-limit`'
+    )
+
+
+def _is_what_it_should_be(
+    reading: Reading, table: WeightsTable, key: KeyPath, path: Path
+) -> bool:
+    if is_lfs_pointer(path):
+        reading.complain(
+            (*key, "source"), f"'{table.source}' is a Git LFS pointer; run `git lfs pull`"
+        )
+        return False
+    size = path.stat().st_size
+    if table.size not in (None, size):
+        reading.complain((*key, "size"), f"is {table.size}, but '{table.source}' has {size} bytes")
+        return False
+    if table.sha256 is not None and table.sha256 != _digest(path):
+        reading.complain(
+            (*key, "sha256"), f"is not that of '{table.source}', which has {_digest(path)}"
+        )
+        return False
+    return True
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def render_size(size: int) -> str:
+    """Return `12.3 MB` for a number of bytes, in decimal units as disks and indexes count."""
+    if size < 1000:  # noqa: PLR2004 - a kilobyte
+        return f"{size} B"
+    value = float(size)
+    unit = ""
+    for unit in ("kB", "MB", "GB", "TB"):
+        value /= 1000
+        if value < 1000:  # noqa: PLR2004 - the next unit
+            break
+    return f"{value:.1f} {unit}"
