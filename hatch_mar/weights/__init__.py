@@ -1,1 +1,1 @@
-"""Where big files live: references to weights, the stores that hold them, the cache that keeps them."""
+"""Where big files live: references to weights, stores that have them, the cache that keeps them."""

@@ -1,0 +1,128 @@
+"""Where fetched weights are kept: by digest, so that every model that needs a file shares it.
+
+    <cache>/sha256/ab/abcd...    whole files, read-only; what is here has been verified
+    <cache>/partial/abcd...      what an interrupted fetch leaves for the next one
+    <cache>/locks/abcd....lock   held by the one process that fetches
+
+A file gets its name under `sha256/` by a rename, after its last byte was hashed and is on the disk,
+and nobody may write to it from then on. That is why later starts need not hash it again.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hatch_mar.errors import WeightsError
+from hatch_mar.weights.digest import check_sha256
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from hatch_mar.weights.reference import Reference
+
+CACHE_VARIABLE = "HATCH_MAR_CACHE_DIR"
+
+
+class Cache:
+    """A content-addressed directory, shared by any number of processes."""
+
+    def __init__(
+        self, directory: Path | None = None, *, environ: Mapping[str, str] = os.environ
+    ) -> None:
+        """Use `directory`; by default `$HATCH_MAR_CACHE_DIR`, else the user's cache directory."""
+        self.directory = directory if directory is not None else default_directory(environ)
+
+    def path_of(self, sha256: str) -> Path:
+        """Return where the file with this digest is, or would be.
+
+        Raises:
+            WeightsError: it is no sha256.
+        """
+        return self.directory / "sha256" / check_sha256(sha256)[:2] / sha256
+
+    def partial_of(self, sha256: str) -> Path:
+        """Return where the file with this digest grows while it is fetched."""
+        return self.directory / "partial" / check_sha256(sha256)
+
+    def has(self, reference: Reference) -> bool:
+        """Say whether the file is here, whole."""
+        path = self.path_of(reference.sha256)
+        try:
+            size = path.stat().st_size
+        except OSError:
+            return False
+        return reference.size is None or size == reference.size
+
+    @contextmanager
+    def lock(self, sha256: str) -> Iterator[None]:
+        """Be the only process that fetches the file with this digest; wait for another to end.
+
+        Raises:
+            WeightsError: the cache cannot be written.
+        """
+        try:
+            from filelock import FileLock  # noqa: PLC0415 - an extra
+        except ImportError as error:
+            raise WeightsError(
+                "fetching weights needs filelock: pip install 'hatch-mar[serve]'"
+            ) from error
+        path = self.directory / "locks" / f"{check_sha256(sha256)}.lock"
+        with self._writing():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self.partial_of(sha256).parent.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(path)
+            lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def publish(self, sha256: str) -> Path:
+        """Give the partial file, which is whole and verified, its name; return its path.
+
+        Raises:
+            WeightsError: the cache cannot be written.
+        """
+        partial, path = self.partial_of(sha256), self.path_of(sha256)
+        with self._writing():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            partial.chmod(0o444)
+            _sync(partial)
+            partial.replace(path)
+            _sync(path.parent)
+        return path
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise WeightsError(
+                f"{self.directory}: the cache cannot be written: {error.strerror or error}; "
+                f"set {CACHE_VARIABLE} to a directory with room"
+            ) from error
+
+
+def default_directory(environ: Mapping[str, str]) -> Path:
+    """Return `$HATCH_MAR_CACHE_DIR`, or the platform's cache directory of the user."""
+    configured = environ.get(CACHE_VARIABLE)
+    if configured:
+        return Path(configured).expanduser().absolute()
+    try:
+        from platformdirs import user_cache_path  # noqa: PLC0415 - an extra
+    except ImportError as error:
+        raise WeightsError(
+            f"set {CACHE_VARIABLE}, or install platformdirs: pip install 'hatch-mar[serve]'"
+        ) from error
+    return user_cache_path("hatch-mar", appauthor=False)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
