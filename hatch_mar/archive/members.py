@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, Protocol, cast
+from typing import TYPE_CHECKING, BinaryIO, Protocol, cast
 
 from hatch_mar.archive.names import NameLedger
 from hatch_mar.errors import ArchiveError, UnsafeArchiveError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
 
 MAX_MEMBERS = 10_000
 """More members than this are a mistake or an attack."""

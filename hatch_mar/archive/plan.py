@@ -5,14 +5,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from hatch_mar.archive.manifest import MANIFEST_NAME, Manifest
-from hatch_mar.archive.seal import Example
-from hatch_mar.weights.reference import Reference
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from hatch_mar.archive.seal import Example
+    from hatch_mar.weights.reference import Reference
 
 Format = Literal["mar", "tgz", "dir"]
 

@@ -9,9 +9,7 @@ import configparser
 import json
 import re
 from functools import cached_property
-from pathlib import Path
-from types import TracebackType
-from typing import Any, BinaryIO, Literal, Self
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, Self
 
 from hatch_mar.archive.manifest import MANIFEST_NAME, Manifest
 from hatch_mar.archive.members import FileMembers, Members, list_directory, reading
@@ -21,6 +19,10 @@ from hatch_mar.archive.seal import SEAL_NAME, SHA256, Seal
 from hatch_mar.archive.tarred import TarMembers, is_gzip
 from hatch_mar.archive.zipped import ZipMembers
 from hatch_mar.errors import ArchiveError, UnsafeArchiveError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from types import TracebackType
 
 Kind = Literal["mar", "tgz", "dir", "wheel", "editable"]
 

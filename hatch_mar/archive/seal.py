@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from hatch_mar.errors import ArchiveError
 from hatch_mar.weights.reference import Reference
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 SEAL_NAME = "MAR-INF/SEAL.json"
 SEAL_SCHEMA = 1

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import secrets
 import shutil
-from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
 
 PREFIX = ".hatch-mar-"
 """How a staged file's name starts: what a killed process may leave, and nobody ever reads."""

@@ -5,11 +5,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from hatch_mar.archive.manifest import CREATED_ON
 from hatch_mar.errors import Problem, ProblemsError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 FORMAT = "%d/%m/%Y %H:%M:%S"
 """torch-model-archiver's; ours is always UTC."""

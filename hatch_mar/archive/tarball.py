@@ -5,14 +5,16 @@ from __future__ import annotations
 import gzip as gzip_module
 import io
 import tarfile
-from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from hatch_mar.archive.manifest import CREATED_ON
 from hatch_mar.archive.names import NameLedger
 from hatch_mar.archive.stamp import parse_stamp
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
 
 CHUNK = 1 << 20
 """How much of a file is in memory at once."""

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import gzip
 import tarfile
-from collections.abc import Iterator
-from pathlib import Path
-from typing import BinaryIO, cast
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 from hatch_mar.archive.manifest import MANIFEST_NAME
 from hatch_mar.archive.members import MAX_MEMBERS, guarded, reading
 from hatch_mar.archive.names import NameLedger
 from hatch_mar.errors import ArchiveError, UnsafeArchiveError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
 
 BLOCK = tarfile.BLOCKSIZE
 LARGEST_HEADER = 1 << 20

@@ -13,17 +13,20 @@ import hashlib
 import os
 import shutil
 import zipfile
-from collections.abc import Iterable
-from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from hatch_mar.archive.members import Members, reading
-from hatch_mar.archive.read import Archive
 from hatch_mar.archive.staging import scratch_directory, staged_directory
 from hatch_mar.archive.tarball import CHUNK
 from hatch_mar.archive.tarred import TarMembers
 from hatch_mar.archive.zipped import ZipMembers
 from hatch_mar.errors import ArchiveError, UnsafeArchiveError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from hatch_mar.archive.read import Archive
 
 MAX_BYTES = 1 << 40
 """Bytes of all members together. Bigger models are fetched by reference."""

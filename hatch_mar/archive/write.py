@@ -10,22 +10,25 @@ import hashlib
 import io
 import shutil
 import stat
-import tarfile
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 from hatch_mar.archive.manifest import MANIFEST_NAME, Manifest
 from hatch_mar.archive.names import NameLedger
-from hatch_mar.archive.plan import Member, Plan
 from hatch_mar.archive.seal import SEAL_NAME, Digest, Packing, Seal
 from hatch_mar.archive.staging import set_aside, staged_directory, staged_file
 from hatch_mar.archive.stamp import parse_stamp, zip_date
 from hatch_mar.archive.tarball import CHUNK, tar_entry, tar_writer
 from hatch_mar.errors import ArchiveError
+
+if TYPE_CHECKING:
+    import tarfile
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from pathlib import Path
+
+    from hatch_mar.archive.plan import Member, Plan
 
 UNIX = 3
 """`create_system` of a zip entry whose upper attribute bits are a Unix mode."""

@@ -10,13 +10,15 @@ from __future__ import annotations
 import stat
 import struct
 import zipfile
-from pathlib import Path
-from typing import BinaryIO, cast
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 from hatch_mar.archive.manifest import MANIFEST_NAME
 from hatch_mar.archive.members import MAX_MEMBERS, guarded, reading
 from hatch_mar.archive.names import NameLedger
 from hatch_mar.errors import UnsafeArchiveError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _LOCAL = struct.Struct("<4s5H3L2H")
 _SIGNATURE = b"PK\x03\x04"
