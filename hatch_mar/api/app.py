@@ -110,7 +110,7 @@ def _health_routes(readiness: Readiness, *, ping: bool) -> list[BaseRoute]:
 def _metrics_route(service: Service) -> Route:
     async def metrics(request: Request) -> Response:
         names = request.query_params.getlist("name[]")
-        return Response(service.metrics.render(names), headers={"content-type": _METRICS_TYPE})
+        return Response(service.metrics.expose(names), headers={"content-type": _METRICS_TYPE})
 
     return Route("/metrics", metrics)
 

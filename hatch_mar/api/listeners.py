@@ -27,8 +27,8 @@ theirs, so that it is they who close it and never a request that meets a closing
 class Address:
     """Where to listen, and how the operator said so."""
 
-    purpose: str
-    """`inference`, `management` or `metrics`."""
+    purposes: tuple[str, ...]
+    """Of `inference`, `management` and `metrics`, those that it is for."""
     host: str
     port: int
     """0 for any free one."""
@@ -38,17 +38,15 @@ class Address:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BoundSocket:
-    """An address that is ours: nobody can connect before it is served."""
+    """An address that is ours: who connects waits until it is served."""
 
-    purpose: str
+    address: Address
     socket: socket.socket
 
     @property
     def url(self) -> str:
         """The address as a URL, without a trailing slash."""
         host, port = self.socket.getsockname()[:2]
-        if host in ("0.0.0.0", "::"):  # noqa: S104 - only compared
-            host = socket.gethostname()
         return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
@@ -68,14 +66,14 @@ def bind(address: Address) -> BoundSocket:
         listener.listen(_BACKLOG)
     except OSError as error:
         listener.close()
-        where = f"{address.host}:{address.port}"
+        where, purpose = f"{address.host}:{address.port}", address.purposes[0]
         if error.errno == errno.EADDRINUSE:
             raise AddressInUseError(
-                f"{where}: the {address.purpose} port is taken; choose another with {address.flag}"
+                f"{where}: the {purpose} port is taken; choose another with {address.flag}"
             ) from error
         raise OSError(error.errno, f"{where}: {error.strerror}; see {address.flag}") from error
     listener.setblocking(False)
-    return BoundSocket(purpose=address.purpose, socket=listener)
+    return BoundSocket(address=address, socket=listener)
 
 
 class Listener:

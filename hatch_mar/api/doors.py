@@ -1,0 +1,56 @@
+"""Which application answers on which port."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from hatch_mar.api.app import create_app
+from hatch_mar.api.fastlane import Lane
+from hatch_mar.api.guard import TOKEN_VARIABLE, Guard
+from hatch_mar.api.listeners import Listener
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from hatch_mar.api.access_log import AccessLog
+    from hatch_mar.api.health import Readiness
+    from hatch_mar.api.listeners import BoundSocket
+    from hatch_mar.serve import Service
+
+
+def make_listeners(
+    sockets: Sequence[BoundSocket],
+    service: Service,
+    *,
+    readiness: Readiness,
+    access_log: AccessLog | None,
+    max_request_size: int,
+    max_response_size: int,
+    environ: Mapping[str, str] = os.environ,
+) -> list[Listener]:
+    """Return a listener per socket, each with the part of the API that its address is for."""
+    listeners = []
+    for bound in sockets:
+        purposes = bound.address.purposes
+        predicts = "inference" in purposes
+        guard = Guard(host=bound.address.host, token=environ.get(TOKEN_VARIABLE, ""))
+        app = create_app(
+            service,
+            readiness=readiness,
+            inference=predicts,
+            metrics="metrics" in purposes,
+            guard=guard if "management" in purposes else None,
+            access_log=access_log,
+            max_request_size=max_request_size,
+            max_response_size=max_response_size,
+        )
+        lane = Lane(
+            service=service,
+            predicts=predicts,
+            access_log=access_log,
+            max_request_size=max_request_size,
+            max_response_size=max_response_size,
+        )
+        listeners.append(Listener(bound, app, lane))
+    return listeners

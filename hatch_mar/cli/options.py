@@ -1,0 +1,174 @@
+"""The options that `hatch-mar serve` and every `serve-<name>` share."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
+
+import click
+
+from hatch_mar.errors import HatchMarError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from hatch_mar.api.listeners import Address
+
+LOOPBACK = "127.0.0.1"
+DEFAULT_PORT = 8080
+_DEVICE = re.compile(r"(?P<type>auto|cpu|gpu|cuda)?(?::?(?P<ids>\d+(?:,\d+)*))?")
+
+Device = Literal["auto", "cpu", "gpu"]
+DeviceChoice = tuple[Device, tuple[int, ...] | None]
+"""The kind of device, and the numbers of the wanted ones; None: all."""
+_KINDS: dict[str, Device] = {"auto": "auto", "cpu": "cpu", "gpu": "gpu", "cuda": "gpu"}
+
+
+class UnguardedManagementError(HatchMarError):
+    """Management would be open to other machines without a token."""
+
+    exit_code = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServeOptions:
+    """Everything the operator said on the command line, except what to serve."""
+
+    host: str = LOOPBACK
+    port: int = DEFAULT_PORT
+    """Of inference; 0 lets the system choose every port."""
+    management_host: str = LOOPBACK
+    management_port: int | None = None
+    """None: the next one after `port` under `hatch-mar serve`, none at all under `serve-<name>`."""
+    metrics_port: int | None = None
+    """None: the one after that, or inference's own under `serve-<name>`."""
+    device: DeviceChoice = ("auto", None)
+    workers: int | None = None
+    batch_size: int | None = None
+    install_hooks: bool = True
+    access_log: bool = True
+    max_request_size: int = 6_553_500
+    max_response_size: int = 6_553_500
+    drain_timeout: float = 25.0
+    """Seconds that accepted requests have to be answered in, once asked to stop."""
+
+
+def read_device(ctx: click.Context, param: click.Parameter, value: str) -> DeviceChoice:
+    """Return the kind and the numbers that `--device` asks for.
+
+    Raises:
+        click.BadParameter: it is neither a kind of device nor a list of numbers.
+    """
+    found = _DEVICE.fullmatch(value)
+    if not (found and value) or (found["ids"] and found["type"] in ("auto", "cpu")):
+        raise click.BadParameter(
+            f"{value!r}: must be cpu, gpu, auto, or numbers such as 0,1", ctx, param
+        )
+    if found["ids"]:
+        return "gpu", tuple(int(number) for number in found["ids"].split(","))
+    return _KINDS[found["type"]], None
+
+
+_LAST_PORT = 65_535
+_PORT = click.IntRange(0, _LAST_PORT)
+_COUNT = click.IntRange(min=1)
+_OPTIONS = (
+    click.option("--host", default=LOOPBACK, show_default=True, help="Address to listen on."),
+    click.option(
+        "--port",
+        type=_PORT,
+        default=DEFAULT_PORT,
+        show_default=True,
+        help="Port of the inference API; 0 for any free ones.",
+    ),
+    click.option(
+        "--management-host",
+        default=LOOPBACK,
+        show_default=True,
+        help="Address of the management API; off loopback it needs HATCH_MAR_MANAGEMENT_TOKEN.",
+    ),
+    click.option("--management-port", type=_PORT, help="Port of the management API."),
+    click.option("--metrics-port", type=_PORT, help="Port of the metrics API."),
+    click.option(
+        "--device",
+        callback=read_device,
+        default="auto",
+        show_default=True,
+        help="cpu, gpu, or numbers of GPUs such as 0,1.",
+    ),
+    click.option("--workers", type=_COUNT, help="Workers per model; one per GPU, or one."),
+    click.option("--batch-size", type=_COUNT, help="Overrules batchSize of model-config.yaml."),
+    click.option(
+        "--install-hooks/--no-install-hooks",
+        default=True,
+        help="Whether install_packages and unpack_dependencies of a handler may run.",
+    ),
+    click.option(
+        "--access-log/--no-access-log", default=True, help="Whether each answer gets a line."
+    ),
+    click.option("--max-request-size", type=_COUNT, default=6_553_500, help="Bytes of a body."),
+    click.option("--max-response-size", type=_COUNT, default=6_553_500, help="Bytes of a body."),
+    click.option(
+        "--drain-timeout",
+        type=click.FloatRange(min=0),
+        default=25.0,
+        show_default=True,
+        help="Seconds to answer what was accepted, once asked to stop.",
+    ),
+)
+
+
+def serving_options(function: Callable[..., object]) -> Callable[..., object]:
+    """Give a command every option of `ServeOptions`."""
+    for option in reversed(_OPTIONS):
+        function = option(function)
+    return function
+
+
+def list_addresses(
+    options: ServeOptions, environ: Mapping[str, str], *, separate: bool
+) -> list[Address]:
+    """Return where to listen: three ports as TorchServe if `separate`, else one and what was named.
+
+    Purposes that share host and port share a listener.
+
+    Raises:
+        UnguardedManagementError: management off loopback, without a token to guard it.
+    """
+    from hatch_mar.api.guard import TOKEN_VARIABLE, is_loopback  # noqa: PLC0415 - see cli
+    from hatch_mar.api.listeners import Address  # noqa: PLC0415 - the same
+
+    port, management, metrics = options.port, options.management_port, options.metrics_port
+    if separate:
+        management = _next(port, 1) if management is None else management
+        metrics = _next(port, 2) if metrics is None else metrics
+    wanted = [("inference", options.host, port, "--port")]
+    if management is not None:
+        if not (is_loopback(options.management_host) or environ.get(TOKEN_VARIABLE)):
+            raise UnguardedManagementError(
+                f"--management-host {options.management_host}: whoever reaches it could manage "
+                f"this runner; set {TOKEN_VARIABLE}"
+            )
+        wanted.append(("management", options.management_host, management, "--management-port"))
+    if metrics is None:
+        wanted.append(("metrics", options.host, port, "--port"))
+    else:
+        wanted.append(("metrics", options.host, metrics, "--metrics-port"))
+    addresses: dict[tuple[str, int | str], Address] = {}
+    for purpose, host, number, flag in wanted:
+        key = host, number or flag
+        shared = addresses.get(key)
+        addresses[key] = (
+            Address(purposes=(purpose,), host=host, port=number, flag=flag)
+            if shared is None
+            else replace(shared, purposes=(*shared.purposes, purpose))
+        )
+    return list(addresses.values())
+
+
+def _next(port: int, offset: int) -> int:
+    """Return the port `offset` after `port`; 0 where the system chooses."""
+    if port + offset > _LAST_PORT:
+        raise click.UsageError(f"--port {port}: no room for {offset} more ports after it")
+    return port + offset if port else 0

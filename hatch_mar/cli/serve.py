@@ -1,0 +1,73 @@
+"""`hatch-mar serve` and `serve-<name>`: a runner in the foreground."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+
+from hatch_mar.cli import orderly_exit
+from hatch_mar.cli.options import ServeOptions, list_addresses, serving_options
+from hatch_mar.cli.targets import Target, find_targets
+
+
+@click.command()
+@click.argument("models", nargs=-1, metavar="PATH_OR_NAME...")
+@click.option(
+    "--model-store",
+    type=click.Path(path_type=Path),
+    help="Directory of archives, for --models.",
+)
+@click.option(
+    "--models",
+    "stored",
+    multiple=True,
+    metavar="all|[NAME=]FILE",
+    help="Which archives of the model store to serve.",
+)
+@serving_options
+def command(
+    models: tuple[str, ...],
+    model_store: Path | None,
+    stored: tuple[str, ...],
+    **options: Any,  # noqa: ANN401 - the fields of ServeOptions
+) -> None:
+    """Serve models: .mar files, .tar.gz, directories, wheels, or installed models by name.
+
+    NAME=PATH serves one under another name. TorchServe's three APIs get three ports: --port, and
+    the two after it.
+    """
+    targets = find_targets(models, store=model_store, stored=stored)
+    _serve(targets, ServeOptions(**options), separate=True)
+
+
+def serve_package(package: str) -> NoReturn:
+    """Run `serve-<name>`: serve the model that the installed `package` carries, and exit.
+
+    One port answers inference, health and metrics; management is there only if asked for.
+    """
+
+    @click.command(context_settings={"help_option_names": ["-h", "--help"]})
+    @serving_options
+    def program(**options: Any) -> None:  # noqa: ANN401 - the fields of ServeOptions
+        """Serve this model: inference, health and metrics on one port."""
+        target = Target(what=package)
+        _serve([target], ServeOptions(**options), separate=False)
+
+    with orderly_exit():
+        program.main()
+    raise SystemExit(0)
+
+
+def _serve(targets: list[Target], options: ServeOptions, *, separate: bool) -> None:
+    import asyncio  # noqa: PLC0415 - see hatch_mar.cli
+
+    from hatch_mar.api.listeners import bind  # noqa: PLC0415 - the same
+    from hatch_mar.cli.runner import Runner  # noqa: PLC0415 - the same
+
+    addresses = list_addresses(options, os.environ, separate=separate)
+    # Taken before anything is loaded: a port that somebody else has is known at once.
+    sockets = [bind(address) for address in addresses]
+    raise SystemExit(asyncio.run(Runner(targets, options, sockets).run()))
