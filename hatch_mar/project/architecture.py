@@ -95,9 +95,7 @@ def _check_arguments(reading: Reading, arguments: dict[str, Any]) -> bool:
             reading.complain(key, "is no name of a Python argument")
             fits = False
         elif not _is_plain(value):
-            reading.complain(
-                key, f"{value!r} is no string, finite number, boolean, array or table"
-            )
+            reading.complain(key, f"{value!r} is no string, finite number, boolean, array or table")
             fits = False
     return fits
 

@@ -1,4 +1,4 @@
-"""The archive's model-config.yaml: the author's file, what `[tool.mar]` lays over it, and what we add.
+"""The archive's model-config.yaml: the author's file, with what `[tool.mar]` lays over it.
 
 Where nothing is laid over it the file travels byte for byte.
 """

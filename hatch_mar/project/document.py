@@ -153,6 +153,13 @@ def parse(text: str) -> KeyPath:
     return tuple(int(step) if step.isdecimal() else step for step in steps)
 
 
+def dig(table: object, *keys: str) -> Any:  # noqa: ANN401 - whatever the author put there
+    """Return what lies at `keys` in nested tables, or None."""
+    for key in keys:
+        table = table.get(key) if isinstance(table, Mapping) else None
+    return table
+
+
 def read_pyproject(root: Path, problems: list[Problem]) -> dict[str, Any]:
     """Return pyproject.toml, or what is wrong with it in `problems`."""
     try:
@@ -172,18 +179,16 @@ def read_document(
 ) -> Document:
     """Merge the layers."""
     document = Document()
-    table = pyproject.get("tool", {}).get("mar", {})
+    table = dig(pyproject, "tool", "mar")
     if isinstance(table, Mapping):
         document.add(table, file=PYPROJECT, prefix=TOOL_PREFIX)
-    else:
+    elif table is not None:
         problems.append(Problem(PYPROJECT, TOOL_PREFIX, "must be a table"))
     own = {key: value for key, value in hook.items() if key not in HATCHLING_KEYS}
     document.add(own, file=PYPROJECT, prefix=HOOK_PREFIX)
     for variable in sorted(environ):
         if variable.startswith(VARIABLE_PREFIX):
             document.add_variable(variable, environ[variable])
-    if environ.get("HATCH_MAR_DIR"):
-        document.add_variable("HATCH_MAR_ARCHIVE_DIRECTORY", environ["HATCH_MAR_DIR"])
     return document
 
 
@@ -208,7 +213,7 @@ def _variable_path(name: str) -> KeyPath | None:
 
 
 def _read_text(text: str) -> Any:  # noqa: ANN401 - as TOML has it
-    """Read arrays, tables and booleans; `1.0` may be a version, so validation tells numbers apart."""
+    """Read arrays, tables and booleans; whether `1.0` is a number, validation will tell."""
     if text.lstrip()[:1] in ("[", "{") or text in ("true", "false"):
         return read_scalar(text)
     return text

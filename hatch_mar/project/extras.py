@@ -62,7 +62,7 @@ def _resolve_one(reading: Reading, extra: str | ExtraTable, key: KeyPath) -> lis
     place = reading.place(where, pattern)
     if place is None:
         return []
-    matches = _match(reading, pattern)
+    matches = _match(reading.root, pattern, place)
     if not matches:
         hint = "" if _is_glob(pattern) else nearby_file(reading.root, pattern)
         what = "matches no file" if _is_glob(pattern) else "does not exist"
@@ -81,18 +81,15 @@ def _resolve_one(reading: Reading, extra: str | ExtraTable, key: KeyPath) -> lis
     ]
 
 
-def _match(reading: Reading, pattern: str) -> list[tuple[Path, Path]]:
+def _match(root: Path, pattern: str, place: Path) -> list[tuple[Path, Path]]:
     """Return the files that `pattern` stands for, each with the folder that flat files drop."""
     if not _is_glob(pattern):
-        path = reading.place(("extra-files",), pattern)
-        if path is None or not path.exists():
-            return []
-        if path.is_dir():
-            return [(inner, path) for inner in walk(path)]
-        return [(path, path.parent)]
+        if place.is_dir():
+            return [(inner, place) for inner in walk(place)]
+        return [(place, place.parent)] if place.exists() else []
     found: dict[Path, Path] = {}
-    for text in sorted(glob.glob(pattern, root_dir=reading.root, recursive=True)):
-        path = reading.root / posixpath.normpath(text)
+    for text in sorted(glob.glob(pattern, root_dir=root, recursive=True)):  # noqa: PTH207 - skips hidden files, as a shell does
+        path = root / posixpath.normpath(text)
         if _is_left_out(PurePosixPath(text)):
             continue
         if not path.is_dir():
@@ -131,7 +128,9 @@ def _beside(reading: Reading, handler: Path | None) -> Iterator[Entry]:
     """Yield the labels that lie beside the handler: no handler of TorchServe works without them."""
     path = (handler.parent if handler else reading.root) / INDEX
     if path.is_file() and reading.is_inside(path):
-        reading.notes.append(f"{reading.relative(path)}: taken along, as it lies beside the handler")
+        reading.notes.append(
+            f"{reading.relative(path)}: taken along, as it lies beside the handler"
+        )
         yield Entry(INDEX, reading.take(path), "handler")
 
 

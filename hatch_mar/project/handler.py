@@ -163,16 +163,16 @@ def _in_module(
     module = reading.module(path)
     if module is None:
         return None
-    found = _Found(
-        name=target, module=module, path=path, label=reading.relative(path), entries=()
-    )
+    found = _Found(name=target, module=module, path=path, label=reading.relative(path), entries=())
     return _choose(reading, found, attribute)
 
 
 def _submodule(package: Path, dotted: str) -> Path | None:
     """Return the file of a module below a package's directory."""
     base = package.joinpath(*dotted.split(".")) if dotted else package
-    candidates = (base.with_suffix(".py"), base / "__init__.py") if dotted else (base / "__init__.py",)
+    candidates = (
+        (base.with_suffix(".py"), base / "__init__.py") if dotted else (base / "__init__.py",)
+    )
     return next((path for path in candidates if path.is_file()), None)
 
 
@@ -185,7 +185,7 @@ def _installed(reading: Reading, target: str, attribute: str) -> Handler | None:
     found = f"{target}:{attribute}, of an installed package"
     initialize: Initialize = "unknown"
     if path is None:
-        if not reading.pyproject.get("project", {}).get("dependencies"):
+        if not reading.project.get("dependencies"):
             reading.complain(
                 KEY, f"there is no module '{target}' in the project, nor a dependency to bring it"
             )
@@ -202,7 +202,7 @@ def _installed(reading: Reading, target: str, attribute: str) -> Handler | None:
             reading.complain(KEY, f"'{target}' has no '{attribute}'{hint}")
             return None
         if attribute in module.classes:
-            initialize = _whose_initialize(reading, module, module.classes[attribute])
+            initialize = _whose_initialize(module, module.classes[attribute])
     shim = OBJECT_SHIM.format(module=target, name=attribute)
     return Handler(
         manifest=SHIM,
@@ -236,7 +236,7 @@ def _choose(reading: Reading, found: _Found, attribute: str) -> Handler | None:
         return _pick(reading, found)
     module = found.module
     if attribute in module.classes:
-        return _class(reading, found, module.classes[attribute])
+        return _class(found, module.classes[attribute])
     if attribute in module.names or module.has_star_import:
         return _named(found, attribute)
     hint = did_you_mean(attribute, module.names)
@@ -264,7 +264,7 @@ def _pick(reading: Reading, found: _Found) -> Handler | None:
         reading.complain(KEY, f"{found.label} makes several ({names}); name one: '{example}'")
         return None
     if len(module.classes) == 1:
-        return _class(reading, found, next(iter(module.classes.values())))
+        return _class(found, next(iter(module.classes.values())))
     if module.has_star_import and not module.classes:
         return Handler(
             manifest=found.path.name,
@@ -305,7 +305,7 @@ def _named(found: _Found, attribute: str) -> Handler:
     )
 
 
-def _class(reading: Reading, found: _Found, chosen: ClassSource) -> Handler:
+def _class(found: _Found, chosen: ClassSource) -> Handler:
     """Return the handler for a class; a shim unless TorchServe would pick it by itself."""
     alone = len(found.module.classes) == 1 and ENTRY_POINT not in found.module.names
     entries = found.entries
@@ -318,13 +318,13 @@ def _class(reading: Reading, found: _Found, chosen: ClassSource) -> Handler:
         manifest=manifest,
         kind="class",
         found=f"{found.label}: class `{chosen.name}`",
-        initialize=_whose_initialize(reading, found.module, chosen),
+        initialize=_whose_initialize(found.module, chosen),
         path=found.path,
         entries=entries,
     )
 
 
-def _whose_initialize(reading: Reading, module: Module, chosen: ClassSource) -> Initialize:
+def _whose_initialize(module: Module, chosen: ClassSource) -> Initialize:
     """Follow a class to the `initialize` that will load the model, as far as this file tells."""
     seen: set[str] = set()
     unknown = False

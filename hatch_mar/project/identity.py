@@ -7,7 +7,7 @@ from pathlib import Path
 
 from hatch_mar.archive.names import find_flaw
 from hatch_mar.errors import Problem
-from hatch_mar.project.document import ENVIRONMENT, PYPROJECT
+from hatch_mar.project.document import PYPROJECT
 from hatch_mar.project.names import fill, is_served_name, package_name, script_name
 from hatch_mar.project.reading import Reading
 from hatch_mar.project.spec import ArchiveSettings, WheelSettings
@@ -32,13 +32,13 @@ def resolve_identity(
     reading: Reading, *, project_name: str | None, project_version: str | None
 ) -> Identity:
     """Name the model. Where that fails, a stand-in lets the rest of the project be looked at."""
-    project = reading.pyproject.get("project", {})
+    project = reading.project
     own_name = project_name or project.get("name")
-    name = reading.table.name or own_name
     if not isinstance(own_name, str) or not own_name:
         _complain(reading, "name", "is required")
-        name = reading.table.name or "model"
-    elif reading.table.name is None and "name" not in reading.broken and not is_served_name(name):
+        own_name = "model"
+    name = reading.table.name or own_name
+    if "name" not in reading.broken and not is_served_name(name):
         _complain(
             reading,
             "name",
@@ -46,10 +46,10 @@ def resolve_identity(
             "set another one as `tool.mar.name`",
         )
     return Identity(
-        name=str(name),
+        name=name,
         version=_version(reading, project_version or project.get("version")),
         description=reading.table.description or project.get("description") or "",
-        package=package_name(own_name if isinstance(own_name, str) else "model"),
+        package=package_name(own_name),
     )
 
 
@@ -57,8 +57,10 @@ def _version(reading: Reading, project_version: object) -> str:
     version = reading.table.version or project_version
     if isinstance(version, str) and version:
         return version
-    if "version" in reading.pyproject.get("project", {}).get("dynamic", ()):
-        _complain(reading, "version", "is dynamic, and only a build knows it; or set it here")
+    if reading.is_dynamic("version"):
+        _complain(
+            reading, "version", "is dynamic, so only a build knows it; or set tool.mar.version"
+        )
     elif "version" not in reading.broken:
         _complain(reading, "version", "is required, here or as `tool.mar.version`")
     return "0"
@@ -81,18 +83,21 @@ def resolve_archive(reading: Reading, identity: Identity) -> ArchiveSettings:
     except ValueError as error:
         reading.complain(key, str(error))
     if "/" in filename or find_flaw(filename) is not None:
-        reading.complain(key, f"'{filename}' is not a file name; `archive.directory` moves the file")
+        reading.complain(
+            key, f"'{filename}' is not a file name; `archive.directory` moves the file"
+        )
     elif not filename.endswith(suffixes):
         reading.complain(
             key,
             f"'{filename}' must end in {suffixes[0]}: servers go by that to read "
-            f"`format = \"{table.format}\"`",
+            f'`format = "{table.format}"`',
         )
     directory = Path(table.directory)
-    where = ("archive", "directory")
-    if directory.is_absolute() and reading.origin(where).file != ENVIRONMENT:
+    if directory.is_absolute():
         reading.complain(
-            where, f"'{directory}' is absolute; only the variable HATCH_MAR_DIR may be"
+            ("archive", "directory"),
+            f"'{directory}' is absolute, and exists on this machine only; write it relative to "
+            "the wheel's directory, or set the variable HATCH_MAR_DIR",
         )
     return ArchiveSettings(
         enabled=table.enabled,

@@ -1,4 +1,4 @@
-"""The names that follow from a project's own name. Stdlib only: the metadata hook needs them too."""
+"""The names that follow from a project's own. Stdlib only: the metadata hook needs them too."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ def package_name(project_name: str) -> str:
     return f"_{normalised}_mar" if normalised[:1].isdigit() else f"{normalised}_mar"
 
 
-def script_name(name: str, template: str | bool = SCRIPT_TEMPLATE) -> str | None:
+def script_name(
+    name: str,
+    template: str | bool = SCRIPT_TEMPLATE,  # noqa: FBT001 - TOML's false, for no script
+) -> str | None:
     """Return the console script's name for the served `name`; None where `template` is false.
 
     Raises:

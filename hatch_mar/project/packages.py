@@ -6,11 +6,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from hatch_mar.project.document import dig
 from hatch_mar.project.reading import Reading
 from hatch_mar.project.spec import Entry
 from hatch_mar.project.suggestion import did_you_mean
 
 SOURCE_FOLDERS = ("", "src")
+WHEEL_PACKAGES = ("tool", "hatch", "build", "targets", "wheel", "packages")
 LEFT_OUT = frozenset({"__pycache__", "__MACOSX"})
 """Folders that torch-model-archiver leaves out as well, beside hidden ones."""
 
@@ -43,14 +45,7 @@ def resolve_packages(reading: Reading) -> tuple[Package, ...]:
 
 def find_package(reading: Reading, text: str) -> Package | None:
     """Find `name` at the root, in `src/`, or where the wheel's own settings say it is."""
-    declared = (
-        reading.pyproject.get("tool", {})
-        .get("hatch", {})
-        .get("build", {})
-        .get("targets", {})
-        .get("wheel", {})
-        .get("packages", ())
-    )
+    declared = dig(reading.pyproject, *WHEEL_PACKAGES) or ()
     candidates = [str(each) for each in declared if PurePosixPath(each).name == text]
     candidates += [f"{folder}/{text}".lstrip("/") for folder in SOURCE_FOLDERS]
     for candidate in candidates:
@@ -79,7 +74,8 @@ def walk(folder: Path) -> Iterator[Path]:
         if path.name.startswith(".") or path.name in LEFT_OUT or path.suffix == ".pyc":
             continue
         if path.is_dir():
-            yield from walk(path)
+            if path.resolve() not in (folder.resolve(), *folder.resolve().parents):  # a loop
+                yield from walk(path)
         else:
             yield path
 

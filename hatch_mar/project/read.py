@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -13,7 +14,7 @@ from hatch_mar.errors import Problem, ProblemsError
 from hatch_mar.project.architecture import Architecture, resolve_architecture
 from hatch_mar.project.baggage import factory_entries, note_unpacking
 from hatch_mar.project.config import Config, read_config
-from hatch_mar.project.document import read_document, read_pyproject
+from hatch_mar.project.document import parse, read_document, read_pyproject
 from hatch_mar.project.examples import resolve_examples
 from hatch_mar.project.explain import explain
 from hatch_mar.project.extras import resolve_extras
@@ -25,12 +26,34 @@ from hatch_mar.project.reading import Reading
 from hatch_mar.project.requirements import resolve_requirements
 from hatch_mar.project.runtime import Choice, choose_runtime
 from hatch_mar.project.spec import Entry, Handler, MarSpec, WeightsFile
-from hatch_mar.project.tarball import Tarballs, resolve_tarballs
+from hatch_mar.project.tarball import resolve_tarballs
 from hatch_mar.project.travel import follow_imports
 from hatch_mar.project.validation import validate
 from hatch_mar.project.weights import resolve_weights
 
 NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Build:
+    """What a build knows better than the files."""
+
+    environ: Mapping[str, str]
+    name: str | None
+    version: str | None
+    dependencies: Sequence[str] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Contents:
+    """What the model directory holds, apart from its configuration."""
+
+    handler: Handler | None
+    architecture: Architecture | None
+    weights: tuple[WeightsFile, ...]
+    plain: tuple[Entry, ...]
+    tarball: str | None
+    packed: tuple[Entry, ...]
 
 
 def read_spec(
@@ -56,7 +79,8 @@ def read_spec(
         ProblemsError: everything that is wrong with what the author wrote.
     """
     reading = _read_table(root, hook, environ)
-    spec = _resolve(reading, environ, name=name, version=version, dependencies=dependencies)
+    build = _Build(environ=environ, name=name, version=version, dependencies=dependencies)
+    spec = _resolve(reading, build)
     if reading.problems or spec is None:
         raise ProblemsError(list(dict.fromkeys(reading.problems)))
     return spec
@@ -78,47 +102,23 @@ def _read_table(root: Path, hook: Mapping[str, Any], environ: Mapping[str, str])
     )
 
 
-def _resolve(
-    reading: Reading,
-    environ: Mapping[str, str],
-    *,
-    name: str | None,
-    version: str | None,
-    dependencies: Sequence[str] | None,
-) -> MarSpec | None:
+def _resolve(reading: Reading, build: _Build) -> MarSpec | None:
     """Resolve every key; None if the handler or the runtime cannot be told."""
-    identity = resolve_identity(reading, project_name=name, project_version=version)
-    packages = resolve_packages(reading)
-    handler = resolve_handler(reading, packages)
-    architecture = resolve_architecture(reading)
-    weights = resolve_weights(reading)
-    extras = resolve_extras(reading, handler.path if handler else None)
+    identity = resolve_identity(reading, project_name=build.name, project_version=build.version)
     config = read_config(reading)
-    tarballs = resolve_tarballs(reading, config, extras)
-    code = distinct(
-        [
-            *(handler.entries if handler else ()),
-            *(architecture.entries if architecture else ()),
-            *package_entries(reading, packages),
-            *extras.plain,
-            *tarballs.ready_made,
-        ]
-    )
-    known = {(entry.name, entry.source) for entry in code}
-    packed = tuple(entry for entry in extras.packed if (entry.name, entry.source) not in known)
-    code = (*code, *_follow(reading, handler, architecture, code, packed))
-    runtime = _runtime(reading, handler, architecture, weights, config)
-    _name_references(config, weights)
-    requirements = resolve_requirements(reading, dependencies)
+    contents = _read_contents(reading, config)
+    runtime = _choose_runtime(reading, contents, config)
+    _name_references(config, contents.weights)
+    requirements = resolve_requirements(reading, build.dependencies)
     examples, example_entries = resolve_examples(reading)
     config_entry = config.entry()
     rest = [entry for entry in (requirements, config_entry) if entry is not None]
-    entries = distinct([*code, *rest, *example_entries])
-    _check_layout(reading, entries, packed, weights, tarballs)
+    entries = distinct([*contents.plain, *rest, *example_entries])
+    _check_layout(reading, entries, contents)
     archive = resolve_archive(reading, identity)
     wheel = resolve_wheel(reading, identity)
-    created_on = _created_on(reading, environ)
-    if handler is None or runtime is None:
+    created_on = _created_on(reading, build.environ)
+    if contents.handler is None or runtime is None:
         return None
     return MarSpec(
         root=reading.root,
@@ -126,14 +126,14 @@ def _resolve(
         version=identity.version,
         description=identity.description,
         package=identity.package,
-        handler=handler,
+        handler=contents.handler,
         runtime=runtime.runtime,
         runtime_reason=runtime.reason,
-        model_file=architecture.manifest if architecture else None,
-        weights=weights,
+        model_file=contents.architecture.manifest if contents.architecture else None,
+        weights=contents.weights,
         entries=entries,
-        tarball=tarballs.built,
-        tarball_entries=packed,
+        tarball=contents.tarball,
+        tarball_entries=contents.packed,
         requirements_file=requirements.name if requirements else None,
         config_file=config_entry.name if config_entry else None,
         config=config.values,
@@ -147,49 +147,61 @@ def _resolve(
     )
 
 
-def _follow(
-    reading: Reading,
-    handler: Handler | None,
-    architecture: Architecture | None,
-    plain: tuple[Entry, ...],
-    packed: tuple[Entry, ...],
-) -> tuple[Entry, ...]:
-    """Follow the imports, and return what they need of ours."""
+def _read_contents(reading: Reading, config: Config) -> _Contents:
+    """Find every file that the handler needs, and say in `config` how they are packed."""
+    packages = resolve_packages(reading)
+    handler = resolve_handler(reading, packages)
+    architecture = resolve_architecture(reading)
+    extras = resolve_extras(reading, handler.path if handler else None)
+    tarballs = resolve_tarballs(reading, config, extras)
+    plain = distinct(
+        [
+            *(handler.entries if handler else ()),
+            *(architecture.entries if architecture else ()),
+            *package_entries(reading, packages),
+            *extras.plain,
+            *tarballs.ready_made,
+        ]
+    )
+    known = {(entry.name, entry.source) for entry in plain}
+    packed = tuple(entry for entry in extras.packed if (entry.name, entry.source) not in known)
     start = [handler.path] if handler and handler.path else []
     if architecture:
-        start += [e.source for e in architecture.entries if isinstance(e.source, Path)]
+        start += [each.source for each in architecture.entries if isinstance(each.source, Path)]
     travel = follow_imports(reading, start, plain, packed)
     note_unpacking(reading, travel, plain, packed)
-    return factory_entries(reading, travel, handler, (*plain, *packed))
+    ours = factory_entries(reading, travel, handler, (*plain, *packed))
+    return _Contents(
+        handler=handler,
+        architecture=architecture,
+        weights=resolve_weights(reading),
+        plain=(*plain, *ours),
+        tarball=tarballs.built,
+        packed=packed,
+    )
 
 
-def _runtime(
-    reading: Reading,
-    handler: Handler | None,
-    architecture: Architecture | None,
-    weights: tuple[WeightsFile, ...],
-    config: Config,
-) -> Choice | None:
-    if handler is None:
-        return None
-    if reading.table.model_args and reading.table.model_file is None:
+def _choose_runtime(reading: Reading, contents: _Contents, config: Config) -> Choice | None:
+    table = reading.table
+    if table.model_args and table.model_file is None:
         reading.complain(
             ("model-args",),
-            "needs `model-file`; a handler_factory takes them itself: handler_factory(..., name=1)",
+            "needs `model-file`; a handler_factory is given them itself: "
+            "handler_factory(..., name=value)",
         )
-    primary = next((file.target for file in weights if file.primary), None)
+    incomplete = reading.broken & {"weights", "model-file", "runtime"}
+    lost = len(contents.weights) < len(table.weights)
+    unread = table.model_file is not None and contents.architecture is None
+    if contents.handler is None or incomplete or lost or unread:
+        return None  # what is missing has been complained of
+    primary = next((file.target for file in contents.weights if file.primary), None)
     if primary is None and config.model_path:
         primary = config.model_path
         reading.notes.append(
             f"handler.model_path: nobody checks '{primary}'; it has to be on the server already"
         )
-    incomplete = {"weights", "model-file", "runtime"} & reading.broken
-    lost = len(weights) < len(reading.table.weights)
-    unread = reading.table.model_file is not None and architecture is None
-    if incomplete or lost or unread:
-        return None  # what is missing has been complained of
     return choose_runtime(
-        reading, handler, model_file=architecture is not None, weights=primary
+        reading, contents.handler, model_file=contents.architecture is not None, weights=primary
     )
 
 
@@ -200,24 +212,19 @@ def _name_references(config: Config, weights: tuple[WeightsFile, ...]) -> None:
         config.set("handler", "model_path", primary.target)
 
 
-def _check_layout(
-    reading: Reading,
-    entries: tuple[Entry, ...],
-    packed: tuple[Entry, ...],
-    weights: tuple[WeightsFile, ...],
-    tarballs: Tarballs,
-) -> None:
+def _check_layout(reading: Reading, entries: tuple[Entry, ...], contents: _Contents) -> None:
     """Complain of everything that would meet in the model directory."""
     held = [
         Entry(file.target, file.path or b"", f"weights[{index}]")
-        for index, file in enumerate(weights)
+        for index, file in enumerate(contents.weights)
     ]
-    built = [Entry(tarballs.built, b"", "system.extra-files")] if tarballs.built else []
-    for key, message in find_collisions((*entries, *held, *built, *packed)):
-        reading.complain_of_key(key, message)
-    paths = {file.path for file in weights if file.path}
-    for entry in (*entries, *packed):
-        if isinstance(entry.source, Path) and entry.source in paths:
+    if contents.tarball:
+        held.append(Entry(contents.tarball, b"", "system.extra-files"))
+    for key, message in find_collisions((*entries, *held, *contents.packed)):
+        reading.complain(parse(key), message)
+    embedded = {file.path for file in contents.weights if file.path}
+    for entry in (*entries, *contents.packed):
+        if entry.source in embedded:
             reading.notes.append(f"{entry.name}: weights that `{entry.key}` carries a second time")
 
 

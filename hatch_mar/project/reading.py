@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import os.path
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from hatch_mar.errors import Problem
-from hatch_mar.project.document import Document, KeyPath, Origin, parse
+from hatch_mar.project.document import Document, KeyPath, Origin
 from hatch_mar.project.source import Module, SourceError, read_module
 from hatch_mar.project.suggestion import nearby_file
 from hatch_mar.project.table import MarTable
@@ -33,15 +33,22 @@ class Reading:
     """Files that the archive needs, in the order in which they were met."""
     _modules: dict[Path, Module | None] = field(default_factory=dict)
 
+    @property
+    def project(self) -> dict[str, Any]:
+        """The table `[project]`, or an empty one."""
+        table = self.pyproject.get("project")
+        return table if isinstance(table, dict) else {}
+
+    def is_dynamic(self, field: str) -> bool:
+        """Say whether `[project]` leaves a field to the build."""
+        dynamic = self.project.get("dynamic")
+        return isinstance(dynamic, list) and field in dynamic
+
     def complain(self, path: KeyPath, message: str) -> None:
         """Add a problem with the setting at `path`."""
         if path[0] not in self.broken:
             origin = self.document.origin(path)
             self.problems.append(Problem(origin.file, origin.key, message))
-
-    def complain_of_key(self, key: str, message: str) -> None:
-        """Add a problem with a rendered key such as `extra-files[0]`."""
-        self.complain(parse(key), message)
 
     def complain_of_file(self, path: Path | None, key: str, message: str) -> None:
         """Add a problem with a file of the project, once."""
@@ -78,7 +85,8 @@ class Reading:
         if not self.is_inside(place):
             self.complain(path, f"'{text}' leads out of the project; copy the file into it")
             return None
-        return Path(self.root, *_without_dots(PurePosixPath(text)))
+        normal = Path(os.path.normpath(place))
+        return normal if normal.is_relative_to(self.root) else place.resolve()
 
     def is_inside(self, path: Path) -> bool:
         """Say whether `path` stays below the root, links and `..` followed."""
@@ -111,13 +119,3 @@ def is_lfs_pointer(path: Path) -> bool:
     """Say whether a file is what Git LFS leaves where it was not asked for the real one."""
     with path.open("rb") as file:
         return file.read(len(LFS_POINTER)) == LFS_POINTER
-
-
-def _without_dots(path: PurePosixPath) -> Iterable[str]:
-    parts: list[str] = []
-    for part in path.parts:
-        if part == "..":
-            parts.pop()
-        else:
-            parts.append(part)
-    return parts

@@ -49,14 +49,19 @@ def resolve_requirements(
 
 
 def _of_project(reading: Reading, dependencies: Sequence[str] | None) -> Entry | None:
-    project = reading.pyproject.get("project", {})
     if dependencies is None:
-        if "dependencies" in project.get("dynamic", ()):
+        if reading.is_dynamic("dependencies"):
             reading.complain(
                 KEY, "the project's dependencies are dynamic; name a file or a list instead"
             )
             return None
-        dependencies = project.get("dependencies", [])
+        dependencies = reading.project.get("dependencies", [])
+    if not isinstance(dependencies, list | tuple) or not all(
+        isinstance(line, str) for line in dependencies
+    ):
+        problem = Problem(PYPROJECT, "project.dependencies", "must be an array of strings")
+        reading.problems.append(problem)
+        return None
     kept = []
     for index, line in enumerate(dependencies):
         flaw = _flaw(line)
@@ -103,12 +108,7 @@ def _flaw(line: str) -> str | None:
     if "{root:" in line or "{home" in line:
         return "means something only on this machine; name a requirements file instead"
     if line.startswith("-"):
-        option = re.split(r"[\s=]", line, maxsplit=1)[0]
-        if option in LOCAL_OPTIONS:
-            return "names another file, which does not travel; write its lines here"
-        if option in ("-f", "--find-links") and "://" not in line:
-            return "names a folder of this machine; give a URL"
-        return None
+        return _flaw_of_option(line)
     bare = re.split(r"\s--(?:hash|config-settings|global-option)\b", line, maxsplit=1)[0]
     try:
         requirement = Requirement(bare)
@@ -117,6 +117,15 @@ def _flaw(line: str) -> str | None:
         return f"is no requirement that others could install: {reason[:1].lower()}{reason[1:]}"
     if requirement.url and requirement.url.startswith("file:"):
         return "is a file of this machine; publish it, or name a release"
+    return None
+
+
+def _flaw_of_option(line: str) -> str | None:
+    option = re.split(r"[\s=]", line, maxsplit=1)[0]
+    if option in LOCAL_OPTIONS:
+        return "names another file, which does not travel; write its lines here"
+    if option in ("-f", "--find-links") and "://" not in line:
+        return "names a folder of this machine; give a URL"
     return None
 
 

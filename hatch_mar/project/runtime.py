@@ -1,7 +1,7 @@
 """How a model is loaded: the flowchart "creating and loading a model" as a table.
 
-The first question is whose `initialize` runs. The author's own loads whatever it likes; the inherited
-one needs, for each type of model, certain files. The first row that fits decides.
+The first question is whose `initialize` runs. The author's own loads whatever it likes; the
+inherited one needs, for each type of model, certain files. The first row that fits decides.
 """
 
 from __future__ import annotations
@@ -115,21 +115,24 @@ def _suffix(weights: str | None) -> str:
     return name[name.rfind(".") :] if "." in name else NO_WEIGHTS
 
 
-def _no_row(
-    suffix: str, weights: str | None, *, model_file: bool
-) -> tuple[tuple[str, ...], str]:
+def _no_row(suffix: str, weights: str | None, *, model_file: bool) -> tuple[tuple[str, ...], str]:
     """Say what is missing: the key to complain about, and the message."""
     if weights is None:
         return (
             ("weights",),
-            "is required, because the handler leaves loading to BaseHandler: name an eager model's "
-            "`weights` and `model-file`, or a `.pt` (TorchScript), `.onnx` or `.pt2` file",
+            (
+                "is required, because the handler leaves loading to BaseHandler: name an eager "
+                "model's `weights` and `model-file`, or a `.pt` (TorchScript), `.onnx` or `.pt2` "
+                "file"
+            ),
         )
     if suffix in STATE_DICTS:
         return (
             ("model-file",),
-            f"is required: '{weights}' holds weights alone, and the handler leaves loading to "
-            "BaseHandler (TorchScript ends in .pt)",
+            (
+                f"is required: '{weights}' holds weights alone, and the handler leaves loading to "
+                "BaseHandler (TorchScript ends in .pt)"
+            ),
         )
     if model_file:
         return ("model-file",), f"has no use beside '{weights}', which holds the whole model"

@@ -11,9 +11,7 @@ from hatch_mar.archive.plan import Format
 from hatch_mar.archive.seal import Example
 from hatch_mar.weights.reference import Reference
 
-Runtime = Literal[
-    "eager", "torchscript", "onnx", "tensorrt", "exported", "aoti", "custom"
-]
+Runtime = Literal["eager", "torchscript", "onnx", "tensorrt", "exported", "aoti", "custom"]
 Layout = Literal["tree", "tarball", "flat"]
 Initialize = Literal["inherited", "own", "unknown"]
 """Whose `initialize` loads the model: BaseHandler's, the author's, or who knows."""

@@ -85,7 +85,7 @@ Text = Annotated[str, AfterValidator(_not_empty)]
 
 
 class _Table(BaseModel):
-    """What every table shares: kebab-case keys, nothing unknown, no conversion behind one's back."""
+    """What every table shares: kebab-case keys, nothing unknown, nothing silently converted."""
 
     model_config = ConfigDict(
         alias_generator=lambda name: name.replace("_", "-"),

@@ -17,7 +17,6 @@ from hatch_mar.project.suggestion import did_you_mean
 DEFAULT_NAME = "extra_files.tar"
 SUFFIXES = (".tar", ".tar.gz", ".tgz")
 """What we can pack: a plain tar, or one that its name asks to be compressed."""
-KEY = ("system", "extra-files")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +63,7 @@ def _named(config: Config) -> list[str]:
     return [each for each in value if isinstance(each, str)] if isinstance(value, list) else []
 
 
-def _name_to_build(
-    reading: Reading, config: Config, named: list[str], missing: list[str]
-) -> str:
+def _name_to_build(reading: Reading, config: Config, named: list[str], missing: list[str]) -> str:
     """Return the first name that nothing else answers to, or our own."""
     if not missing:
         return DEFAULT_NAME if DEFAULT_NAME not in named else f"packed_{DEFAULT_NAME}"
@@ -76,19 +73,18 @@ def _name_to_build(
 
 
 def _complain(reading: Reading, config: Config, name: str, *, packs: bool) -> None:
+    if reading.broken & {"extra-files", "extra-layout"}:
+        return  # they might have made it
     if packs and not name.endswith(SUFFIXES):
         endings = ", ".join(SUFFIXES)
         message = f"'{name}' is to be packed from `extra-files`, and would have to end in {endings}"
     elif packs:
         message = f"'{name}' does not exist, and `extra-files` make one tarball only"
     else:
-        here = (path.name for path in reading.root.iterdir() if path.is_file())
-        hint = did_you_mean(name, here)
-        message = (
-            f"'{name}' does not exist{hint or '; '}"
-            f"{' Or l' if hint else 'l'}et `extra-layout = \"tarball\"` pack `extra-files` into it"
-        )
-    place = config.placed.get(("system", "extraFiles"), None)
+        here = [path.name for path in reading.root.iterdir() if path.is_file()]
+        remedy = '; `extra-layout = "tarball"` packs `extra-files` into it'
+        message = f"'{name}' does not exist{did_you_mean(name, here) or remedy}"
+    place = config.placed.get(("system", "extraFiles"))
     if place is not None:
         reading.complain(place, message)
     else:

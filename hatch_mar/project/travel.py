@@ -48,7 +48,7 @@ class _Stop:
 def follow_imports(
     reading: Reading, start: Iterable[Path], plain: Iterable[Entry], packed: Iterable[Entry]
 ) -> Travel:
-    """Read `start` and all that it imports from `plain` and `packed`; complain of what stays behind."""
+    """Read `start` and what it imports of `plain` and `packed`; complain of what stays behind."""
     plain_modules = dict(_modules(plain))
     packed_modules = dict(_modules(packed))
     modules = {**packed_modules, **plain_modules}
@@ -116,7 +116,9 @@ def _note_factory(travel: Travel, each: Import) -> bool:
 def _complain_of_stragglers(
     reading: Reading, stop: _Stop, each: Import, modules: dict[str, Path]
 ) -> None:
-    """Complain if an import finds its module in the project, and will not in the model directory."""
+    """Complain if an import finds its module in the project, but not in the model directory."""
+    if reading.broken & {"extra-files", "packages"}:
+        return
     root = stop.path.parents[stop.name.count(".") + (stop.path.name == "__init__.py")]
     travelling = set(modules.values())
     for target in _targets(stop, each):
@@ -129,7 +131,9 @@ def _complain_of_stragglers(
         if file.is_file() and reading.is_inside(file) and file not in travelling:
             if not each.fallback:
                 straggler = reading.relative(file)
-                message = f"imports '{target}', but {straggler} stays behind; add it to `extra-files`"
+                message = (
+                    f"imports '{target}', but {straggler} stays behind; add it to `extra-files`"
+                )
                 reading.complain_of_file(stop.path, f"line {each.line}", message)
         elif "." not in target and (base / "__init__.py").is_file():
             reading.notes.append(

@@ -166,9 +166,7 @@ def _no_way_there(reading: Reading, table: WeightsTable, size: int) -> str:
     )
 
 
-def _is_what_it_should_be(
-    reading: Reading, table: WeightsTable, key: KeyPath, path: Path
-) -> bool:
+def _is_what_it_should_be(reading: Reading, table: WeightsTable, key: KeyPath, path: Path) -> bool:
     if is_lfs_pointer(path):
         reading.complain(
             (*key, "source"), f"'{table.source}' is a Git LFS pointer; run `git lfs pull`"
@@ -195,10 +193,8 @@ def render_size(size: int) -> str:
     """Return `12.3 MB` for a number of bytes, in decimal units as disks and indexes count."""
     if size < 1000:  # noqa: PLR2004 - a kilobyte
         return f"{size} B"
-    value = float(size)
-    unit = ""
-    for unit in ("kB", "MB", "GB", "TB"):
+    value, units = size / 1000, ["TB", "GB", "MB", "kB"]
+    while value >= 1000 and len(units) > 1:  # noqa: PLR2004 - the next unit
         value /= 1000
-        if value < 1000:  # noqa: PLR2004 - the next unit
-            break
-    return f"{value:.1f} {unit}"
+        units.pop()
+    return f"{value:.1f} {units[-1]}"
