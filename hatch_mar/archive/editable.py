@@ -11,7 +11,7 @@ import base64
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hatch_mar.archive.members import FileMembers, reading
 from hatch_mar.archive.read import Archive

@@ -11,6 +11,7 @@ from hatch_mar.errors import Problem, ProblemsError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
     from hatch_mar.project.spec import MarSpec
 
 DIRECTORY_VARIABLE = "HATCH_MAR_DIR"
@@ -48,16 +49,18 @@ def is_wanted(spec: MarSpec, environ: Mapping[str, str]) -> bool:
     return spec.archive.enabled and "PIP_BUILD_TRACKER" not in environ
 
 
-def notice(archive: Path, build_directory: Path) -> str:
+def notice(archive: Path, *, root: Path, build_directory: Path) -> str:
     """Return the line that says what was written and, in the wheel's directory, how to upload."""
     size = f"{archive.stat().st_size:,} bytes" if archive.is_file() else "a directory"
-    line = f"hatch-mar: wrote {archive} ({size})"
+    line = f"hatch-mar: wrote {_below(archive, root)} ({size})"
     if not archive.is_relative_to(build_directory.resolve()):
         return line
-    return (
-        f"{line}; twine refuses a directory with foreign files, so upload with: "
-        f"twine upload {build_directory.name}/*.whl {build_directory.name}/*.tar.gz"
-    )
+    dist = _below(build_directory.resolve(), root)
+    return f"{line}; twine refuses foreign files: twine upload {dist}/*.whl {dist}/*.tar.gz"
+
+
+def _below(path: Path, root: Path) -> Path:
+    return path.relative_to(root) if path.is_relative_to(root) else path
 
 
 def remove_archives(directory: Path) -> None:

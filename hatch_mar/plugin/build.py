@@ -12,7 +12,7 @@ from hatch_mar.archive.seal import SEAL_NAME, Seal
 from hatch_mar.archive.write import make_seal, write_archive
 from hatch_mar.errors import Problem, ProblemsError
 from hatch_mar.plugin.beside import archive_directory, is_wanted, notice
-from hatch_mar.plugin.checks import collision_problems, rewriting_problems, runner_problems
+from hatch_mar.plugin.checks import moving_problems, package_problems, runner_problems
 from hatch_mar.plugin.entry_points import (
     Entry,
     entry_problems,
@@ -26,21 +26,12 @@ from hatch_mar.project.planning import make_plan
 from hatch_mar.project.read import read_spec
 
 if TYPE_CHECKING:
-    from hatch_mar.project.spec import MarSpec
     from collections.abc import Mapping
+
     from hatchling.metadata.core import ProjectMetadata
 
     from hatch_mar.plugin.build_hook import MarBuildHook
-
-HATCHLINGS_KEYS = frozenset(
-    {
-        "dependencies",
-        "enable-by-default",
-        "require-runtime-dependencies",
-        "require-runtime-features",
-    }
-)
-"""Keys of a hook's table that are hatchling's own; all others are `[tool.mar]`'s."""
+    from hatch_mar.project.spec import MarSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,13 +49,14 @@ class Project:
 
 
 def read_project(root: str, hook: Mapping[str, Any], metadata: ProjectMetadata[Any]) -> Project:
-    """Read the project as hatchling understands it: a dynamic version is resolved.
+    """Read the project as hatchling understands it: dynamic fields are resolved.
 
     Raises:
         ProblemsError: everything that is wrong with it.
     """
-    own = {key: value for key, value in hook.items() if key not in HATCHLINGS_KEYS}
-    spec = read_spec(Path(root), hook=own, version=metadata.version)
+    spec = read_spec(
+        Path(root), hook=hook, version=metadata.version, dependencies=metadata.core.dependencies
+    )
     return Project(spec, make_plan(spec))
 
 
@@ -85,7 +77,7 @@ def add_to_sdist(hook: MarBuildHook, build_data: dict[str, Any]) -> None:
     project = _check(hook, build_data)
     root = project.spec.root
     places = {str(path): path.relative_to(root).as_posix() for path in project.spec.files}
-    _raise(list(rewriting_problems(hook.build_config, places.values())))
+    _raise(list(moving_problems(hook.build_config, places.values())))
     build_data["force_include"].update(places)
 
 
@@ -142,14 +134,9 @@ def _check(hook: MarBuildHook, build_data: dict[str, Any]) -> Project:
         raise ProblemsError([*error.problems, *problems]) from None
     problems += entry_problems(hook.metadata, project.entries)
     if hook.target_name == "wheel":
-        problems += _wheel_problems(hook, build_data, project.spec)
+        problems += package_problems(hook.build_config, build_data, project.spec.package)
     _raise(problems)
     return project
-
-
-def _wheel_problems(hook: MarBuildHook, build_data: dict[str, Any], spec: MarSpec) -> list[Problem]:
-    moved = list(rewriting_problems(hook.build_config, [f"{spec.package}/__init__.py"]))
-    return moved or list(collision_problems(hook.build_config, build_data, spec.package))
 
 
 def _raise(problems: list[Problem]) -> None:
@@ -163,7 +150,7 @@ def _write_beside(hook: MarBuildHook, project: Project) -> Seal:
         return make_seal(project.plan)
     build_directory = Path(hook.directory)
     archive, seal = build_archive(project, build_directory=build_directory, environ=os.environ)
-    hook.app.display_info(notice(archive, build_directory))
+    hook.app.display_info(notice(archive, root=project.spec.root, build_directory=build_directory))
     return seal
 
 

@@ -9,6 +9,7 @@ from hatch_mar.plugin.entry_points import PYPROJECT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+
     from hatchling.builders.config import BuilderConfig
 
 RUNNER = "hatch-mar[serve]"
@@ -30,17 +31,21 @@ def runner_problems(dependencies: Iterable[str]) -> Iterator[Problem]:
     yield Problem(PYPROJECT, "project.dependencies", f"the wheel brings no runner; {remedy}")
 
 
-def collision_problems(
+def package_problems(
     config: BuilderConfig, build_data: dict[str, Any], package: str
 ) -> Iterator[Problem]:
-    """Yield a problem if the wheel already ships something under the generated `package`."""
+    """Yield what keeps the wheel from having a generated package of this name, and no other."""
     # With nothing forced in, hatchling refuses a project that has no Python package of its own.
     forced = {**build_data["force_include"], __file__: ".hatch-mar"}
     with config.set_build_data({**build_data, "force_include": forced}):
-        files = list(config.builder.recurse_selected_project_files())
-    shipped = {file.distribution_path for file in files}
-    taken = {path for path in shipped if path.split("/")[0] in (package, f"{package}.py")}
-    taken |= {path for path in config.force_include.values() if path.split("/")[0] == package}
+        yield from moving_problems(config, [f"{package}/__init__.py"])
+        yield from _collision_problems(config, package)
+
+
+def _collision_problems(config: BuilderConfig, package: str) -> Iterator[Problem]:
+    shipped = [file.distribution_path for file in config.builder.recurse_selected_project_files()]
+    shipped += config.force_include.values()
+    taken = [path for path in shipped if path.split("/")[0] in (package, f"{package}.py")]
     if taken:
         yield Problem(
             PYPROJECT,
@@ -50,7 +55,7 @@ def collision_problems(
         )
 
 
-def rewriting_problems(config: BuilderConfig, paths: Iterable[str]) -> Iterator[Problem]:
+def moving_problems(config: BuilderConfig, paths: Iterable[str]) -> Iterator[Problem]:
     """Yield a problem for the first of `paths` that the author's `sources` would move elsewhere."""
     for path in paths:
         moved = config.get_distribution_path(path)

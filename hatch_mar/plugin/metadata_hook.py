@@ -6,6 +6,7 @@ build hook fills them in where this one is not asked for.
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 from hatchling.metadata.plugin.interface import MetadataHookInterface
@@ -15,6 +16,7 @@ from hatch_mar.plugin.reporting import exit_with, one_message
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
     from hatch_mar.plugin.entry_points import Entry
 
 NO_BUILD_HOOK = Problem(
@@ -36,12 +38,12 @@ class MarMetadataHook(MetadataHookInterface):
 
         with one_message(exit_with):
             tool = _read_tool_table(self.root)
-            hook = _build_hook_table(tool)
-            add_to_table(metadata, _entries([hook, tool.get("mar", {})], metadata["name"]))
+            tables = [_variables(os.environ), _build_hook_table(tool), tool.get("mar", {})]
+            add_to_table(metadata, _entries(tables, metadata["name"]))
 
 
 def _read_tool_table(root: str) -> dict[str, Any]:
-    """Return `[tool]` as hatchling sees it: a table of hatch.toml replaces that of `[tool.hatch]`."""
+    """Return `[tool]` as hatchling sees it: hatch.toml replaces tables of `[tool.hatch]`."""
     import tomllib  # noqa: PLC0415
     from pathlib import Path  # noqa: PLC0415
 
@@ -49,6 +51,17 @@ def _read_tool_table(root: str) -> dict[str, Any]:
     own = Path(root, "hatch.toml")
     hatch = tomllib.loads(own.read_text(encoding="utf-8")) if own.is_file() else {}
     return {**tool, "hatch": {**tool.get("hatch", {}), **hatch}}
+
+
+def _variables(environ: Mapping[str, str]) -> dict[str, Any]:
+    """Return what the environment says about names, as a table."""
+    table: dict[str, Any] = {}
+    if "HATCH_MAR_NAME" in environ:
+        table["name"] = environ["HATCH_MAR_NAME"]
+    if "HATCH_MAR_WHEEL_SCRIPT" in environ:
+        script = environ["HATCH_MAR_WHEEL_SCRIPT"]
+        table["wheel"] = {"script": {"true": True, "false": False}.get(script, script)}
+    return table
 
 
 def _build_hook_table(tool: Mapping[str, Any]) -> Mapping[str, Any]:

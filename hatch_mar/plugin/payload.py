@@ -18,9 +18,11 @@ from hatch_mar.archive.editable import MAP_NAME, Source, Tarball, make_map
 from hatch_mar.archive.plan import Member, Plan
 from hatch_mar.archive.read import MODEL_DIRECTORY
 from hatch_mar.archive.seal import Seal
+from hatch_mar.project.tarball import is_gzip
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+
     from hatch_mar.project.spec import MarSpec
 
 STORED_FROM = 8 * 1024 * 1024
@@ -66,7 +68,7 @@ def editable_members(spec: MarSpec, plan: Plan) -> list[Member]:
     sources: dict[str, Source] = {each.name: each.source for each in plan.sealed_members()}
     if spec.tarball is not None:
         files = {entry.name: entry.source for entry in spec.tarball_entries}
-        sources[spec.tarball] = Tarball(files, gzip=spec.tarball.endswith((".gz", ".tgz")))
+        sources[spec.tarball] = Tarball(files, gzip=is_gzip(spec.tarball))
     seal = Seal(
         name=plan.name,
         version=plan.version,

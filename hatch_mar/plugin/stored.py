@@ -17,9 +17,10 @@ from zipfile import ZIP_DEFLATED, ZIP_STORED, ZipFile, ZipInfo
 from hatch_mar.archive.staging import staged_file
 
 if TYPE_CHECKING:
-    from hatch_mar.archive.plan import Member
-    from pathlib import Path
     from collections.abc import Iterable
+    from pathlib import Path
+
+    from hatch_mar.archive.plan import Member
 
 CHUNK = 1024 * 1024
 

@@ -11,19 +11,21 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import tarfile
 import textwrap
-from collections.abc import Callable, Iterable, Mapping
+import zipfile
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from filelock import FileLock
 
+from tests.support.environment import torch_requirement
+
 REPOSITORY = Path(__file__).parents[2]
 SAMPLE_PROJECT = REPOSITORY / "sample_project"
 PROJECTS = REPOSITORY / "tests" / "projects"
-TORCH = "torch==2.13.0"
-"""What everything that asks for torch gets: the development requirement."""
 _LEFT_BEHIND = shutil.ignore_patterns("__pycache__", "dist", "*.pyc", ".git", ".venv")
 _FRONT_ENDS_OWN = ("HATCH_", "PIP_", "UV_", "VIRTUAL_ENV", "PYTHONPATH", "SOURCE_DATE_EPOCH")
 """Variables of the session that would change what a front end does."""
@@ -114,6 +116,28 @@ def copy_project(source: Path, target: Path) -> Path:
     return target
 
 
+def wheel_names(wheel: Path) -> set[str]:
+    """Return the names of a wheel's files, each of which is there once."""
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+    assert len(names) == len(set(names))
+    return set(names)
+
+
+def sdist_names(sdist: Path) -> set[str]:
+    """Return the names of an sdist's files, each of which is there once, below its directory."""
+    with tarfile.open(sdist) as archive:
+        names = [name.partition("/")[2] for name in archive.getnames()]
+    assert len(names) == len(set(names))
+    return set(names)
+
+
+def only(directory: Path, pattern: str) -> Path:
+    """Return the one file in `directory` that matches `pattern`."""
+    (path,) = directory.glob(pattern)
+    return path
+
+
 @dataclass(frozen=True, slots=True)
 class Shared:
     """A directory of the whole test session."""
@@ -160,7 +184,7 @@ def build_environ(shared: Shared, wheelhouse: Path) -> dict[str, str]:
     """The environment for a front end: it finds hatch-mar in the wheelhouse, and one torch."""
 
     def make(into: Path) -> None:
-        (into / "constraints.txt").write_text(f"{TORCH}\n")
+        (into / "constraints.txt").write_text(f"{torch_requirement()}\n")
 
     constraints = str(shared.once("constraints", make) / "constraints.txt")
     places = [*os.environ.get("PIP_FIND_LINKS", "").split(), str(wheelhouse)]
@@ -204,13 +228,13 @@ def sample_dist(shared: Shared, serving_env: Environment, build_environ: dict[st
 @pytest.fixture(scope="session")
 def sample_wheel(sample_dist: Path) -> Path:
     """The sample project's wheel."""
-    return _only(sample_dist.glob("*.whl"))
+    return only(sample_dist, "*.whl")
 
 
 @pytest.fixture(scope="session")
 def sample_mar(sample_dist: Path) -> Path:
     """The sample project's archive."""
-    return _only(sample_dist.glob("*.mar"))
+    return only(sample_dist, "*.mar")
 
 
 ProjectMaker = Callable[..., Path]
@@ -266,11 +290,6 @@ def _write(root: Path, files: Mapping[str, str | bytes | None]) -> None:
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content.encode() if isinstance(content, str) else content)
-
-
-def _only(paths: Iterable[Path]) -> Path:
-    (path,) = paths
-    return path
 
 
 def _uv() -> Path:
