@@ -225,3 +225,22 @@ def read_scalar(text: str) -> Any:  # noqa: ANN401 - as TOML has it
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         return text
+
+
+def find_hook_table(root: Path, pyproject: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return the table of the build hook as hatchling would for a wheel; None if it has none.
+
+    hatch.toml replaces what pyproject.toml says of a build, and the wheel's own hooks those of all
+    targets (hatchling's rules).
+    """
+    build = dig(pyproject, "tool", "hatch", "build")
+    try:
+        own = tomllib.loads((root / "hatch.toml").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        own = {}
+    build = own.get("build", build)
+    for keys in (("targets", "wheel", "hooks", "mar"), ("hooks", "mar")):
+        table = dig(build, *keys)
+        if isinstance(table, Mapping):
+            return table
+    return None

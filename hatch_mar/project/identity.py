@@ -67,8 +67,7 @@ def _version(reading: Reading, project_version: object) -> str:
 
 
 def _complain(reading: Reading, key: str, message: str) -> None:
-    if reading.pyproject:  # a file that cannot be read has been complained of
-        reading.problems.append(Problem(PYPROJECT, f"project.{key}", message))
+    reading.problems.append(Problem(PYPROJECT, f"project.{key}", message))
 
 
 def resolve_archive(reading: Reading, identity: Identity) -> ArchiveSettings:

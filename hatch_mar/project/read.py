@@ -90,6 +90,8 @@ def _read_table(root: Path, hook: Mapping[str, Any], environ: Mapping[str, str])
     root = root.resolve()
     problems: list[Problem] = []
     pyproject = read_pyproject(root, problems)
+    if problems:
+        raise ProblemsError(problems)  # there is nothing to go by
     document = read_document(pyproject, hook, environ, problems)
     table, broken = validate(document, problems)
     return Reading(

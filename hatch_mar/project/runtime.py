@@ -78,7 +78,8 @@ def choose_runtime(
     if handler.kind == "factory":
         return Choice("eager", "handler_factory loads the weights into what init_function returns")
     if handler.initialize == "own":
-        return Choice("custom", "the handler has its own `initialize`")
+        reason = "has its own `initialize`" if handler.kind == "class" else "is a function"
+        return Choice("custom", f"the handler {reason}, which loads what it needs")
     suffix = _suffix(weights)
     for row in ROWS:
         if row.model_file == model_file and suffix in row.suffixes:
