@@ -16,7 +16,8 @@ import click
 
 from hatch_mar.api.health import Readiness
 from hatch_mar.errors import HatchMarError, ModelError
-from hatch_mar.serve import Service, ServiceSettings, prepare, remove_rundirs
+from hatch_mar.serve import Service, ServiceSettings, make_root, prepare, remove_rundirs
+from hatch_mar.weights.cache import Cache
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -33,6 +34,10 @@ _HEAD_START = 0.25
 """Seconds that workers may get before the doors: what takes longest comes first."""
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _LOG_FORMAT = "%(asctime)s [%(levelname)s] %(name)s - %(message)s"
+
+
+class _StoppedError(BaseException):
+    """Ends a download that nobody waits for any more; nothing that handles errors may catch it."""
 
 
 class Runner:
@@ -53,6 +58,8 @@ class Runner:
             )
         )
         self._readiness = Readiness(service=self._service)
+        self._root = make_root()
+        self._cache = Cache()
         self._listeners: list[Listener] = []
         self._access_log: AccessLog | None = None
         self._stop = asyncio.Event()
@@ -89,7 +96,7 @@ class Runner:
         started = time.monotonic()
         try:
             try:
-                deployment = await _in_thread(lambda: self._prepare(target))
+                deployment = await _in_thread(lambda: self._prepare(target, label))
                 registering = asyncio.ensure_future(self._service.register(deployment))
                 await asyncio.sleep(0)  # it is listed, and its workers are on their way
                 del self._readiness.missing[label]
@@ -105,9 +112,24 @@ class Runner:
         else:
             self._announce(deployment, time.monotonic() - started)
 
-    def _prepare(self, target: Target) -> Deployment:
+    def _prepare(self, target: Target, label: str) -> Deployment:
+        """Make the run directory, in a thread of its own: weights may take minutes to come."""
+
+        def on_progress(done: int, size: int | None) -> None:
+            if self._stop.is_set():
+                raise _StoppedError
+            part = f"{done / size:.0%}" if size else f"{done / 1e6:.0f} MB"
+            self._readiness.missing[label] = f"weights are being fetched: {part}"
+
         with target.open() as archive:
-            deployment = prepare(archive, name=target.name, url=target.what)
+            deployment = prepare(
+                archive,
+                root=self._root,
+                cache=self._cache,
+                name=target.name,
+                url=target.path.name if target.path else target.what,
+                progress=on_progress,
+            )
         config = deployment.config
         if self._options.batch_size is not None:
             config = replace(config, batch_size=self._options.batch_size)
@@ -207,7 +229,7 @@ class Runner:
                 bound.socket.close()
             if self._access_log is not None:
                 self._access_log.flush()
-            remove_rundirs()
+            remove_rundirs(self._root)
 
 
 def _report(label: str, error: BaseException) -> None:
