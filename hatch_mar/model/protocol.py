@@ -87,6 +87,17 @@ class LoadOptions:
     extra: Mapping[str, Any] = field(default_factory=dict)
 
 
+class Measured(Protocol):
+    """One value that a handler reported."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return `name`, `value`, `unit`, `type` (`counter`, `gauge`, `histogram`), `dimensions`.
+
+        `dimensions` are the labels: [name, value] each.
+        """
+        ...
+
+
 class Servable(Protocol):
     """A loaded model.
 
@@ -100,4 +111,13 @@ class Servable(Protocol):
 
     def check_examples(self) -> None:
         """Run the golden examples, and raise `GoldenError` naming the first that differs."""
+        ...
+
+    def drain_metrics(self) -> Sequence[Measured]:
+        """Return what the handler measured since the last call, oldest first."""
+        ...
+
+    @property
+    def device_lost(self) -> bool:
+        """Whether the device is beyond repair for this process: it must be replaced."""
         ...

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from hatch_mar.serve.headers import HeaderBlock
     from hatch_mar.serve.health import Health, ModelHealth, WorkerHealth
     from hatch_mar.serve.metrics import Metrics
-    from hatch_mar.serve.rundir import prepare, remove_rundirs
+    from hatch_mar.serve.rundir import make_root, prepare, remove_rundirs
     from hatch_mar.serve.service import Service
     from hatch_mar.serve.settings import ServiceSettings
 
@@ -33,6 +33,7 @@ __all__ = [
     "Service",
     "ServiceSettings",
     "WorkerHealth",
+    "make_root",
     "prepare",
     "remove_rundirs",
 ]
@@ -50,6 +51,7 @@ _HOMES = {
     "Service": "hatch_mar.serve.service",
     "ServiceSettings": "hatch_mar.serve.settings",
     "WorkerHealth": "hatch_mar.serve.health",
+    "make_root": "hatch_mar.serve.rundir",
     "prepare": "hatch_mar.serve.rundir",
     "remove_rundirs": "hatch_mar.serve.rundir",
 }

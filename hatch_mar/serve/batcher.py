@@ -11,10 +11,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from hatch_mar.model.protocol import Request, Response
+    from hatch_mar.model.protocol import Response
+    from hatch_mar.serve.frames import Buffer
     from hatch_mar.serve.metrics import Tally
 
 AHEAD_SECONDS = 0.003
@@ -34,20 +36,20 @@ class Owner(Protocol):
 class Job:
     """An accepted request, and whom to tell its answer."""
 
-    __slots__ = ("arrived", "done", "number", "on_reply", "owner", "request", "tally")
+    __slots__ = ("arrived", "done", "number", "on_reply", "owner", "packed", "tally")
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - made once per request: keywords cost a tenth of accepting it
         self,
-        request: Request,
+        packed: list[Buffer],
         on_reply: Callable[[Response], None],
-        *,
         owner: Owner,
         tally: Tally,
         number: int,
         arrived: float,
     ) -> None:
-        """Accept `request`, the `number`th of its owner, at `arrived`."""
-        self.request = request
+        """Accept a request, the `number`th of its owner, at `arrived`."""
+        self.packed = packed
+        """The request as it will travel."""
         self.on_reply = on_reply
         self.owner = owner
         self.tally = tally
@@ -60,12 +62,14 @@ class Job:
 class Seat:
     """What is known of one worker that can answer."""
 
-    __slots__ = ("held", "item_time", "since")
+    __slots__ = ("answered", "held", "item_time", "since")
 
     def __init__(self) -> None:
         """Start idle, its speed unknown."""
         self.held: deque[Job] = deque()
         """Sent and not answered, in the order in which it will answer."""
+        self.answered = 0
+        """How many requests it has answered."""
         self.item_time = 0.0
         """Seconds per request, a running mean; 0 before the first answer."""
         self.since = 0.0
@@ -99,6 +103,8 @@ class Batcher:
         self.response_timeout = response_timeout
         self.tickets = tickets
         self.seats: list[Seat] = []
+        """Who is given requests."""
+        self._retired: list[Seat] = []
         self._queue: deque[Job] = deque()
         self._ahead = 0
 
@@ -115,7 +121,7 @@ class Batcher:
     @property
     def busy(self) -> bool:
         """Whether any request is unanswered."""
-        return bool(self._queue) or any(seat.held for seat in self.seats)
+        return bool(self._queue) or any(seat.held for seat in self._all())
 
     def offer(self, job: Job) -> bool:
         """Queue `job`; False if the queue is full."""
@@ -130,7 +136,7 @@ class Batcher:
     def cancel(self, job: Job) -> None:
         """Take `job` out of the queue; if a worker holds it, its answer will be dropped."""
         job.done = True
-        if job in self._queue:
+        with suppress(ValueError):
             self._queue.remove(job)
 
     def join(self, now: float) -> Seat:
@@ -140,15 +146,20 @@ class Batcher:
         self.seats.append(seat)
         return seat
 
+    def retire(self, seat: Seat) -> None:
+        """Give `seat` nothing more; it still answers what it holds."""
+        self.seats.remove(seat)
+        self._retired.append(seat)
+
     def leave(self, seat: Seat, started: int | None = None) -> list[Job]:
         """Unseat a worker that is gone; return the jobs it had begun, oldest first.
 
-        `started` counts the requests it had begun of those it holds, None standing for all of
-        them. The others go back to the head of the queue, where they came from.
+        `started` counts the requests it had begun since it joined, None standing for all it was
+        given. The others go back to the head of the queue, where they came from.
         """
         held = list(seat.held)
-        begun = len(held) if started is None else min(started, len(held))
-        self.seats.remove(seat)
+        begun = len(held) if started is None else min(started - seat.answered, len(held))
+        (self.seats if seat in self.seats else self._retired).remove(seat)
         self._ahead -= max(0, len(held) - self.batch_size)
         seat.held.clear()
         back = [job for job in held[begun:] if not job.done]
@@ -190,6 +201,7 @@ class Batcher:
             self._ahead -= min(excess, count)
         jobs = [held.popleft() for _ in range(count)]
         item = seconds / count if count else 0.0
+        seat.answered += count
         known = seat.item_time
         seat.item_time = known + _SMOOTHING * (item - known) if known else item
         return jobs
@@ -213,20 +225,30 @@ class Batcher:
         if not self.response_timeout:
             return []
         limit = now - self.response_timeout
-        return [seat for seat in self.seats if seat.held and seat.since <= limit]
+        return [seat for seat in self._all() if seat.held and seat.since <= limit]
 
     def wake_at(self) -> float:
         """Return when time alone will change something; infinity for never."""
         times = [float("inf")]
         if self.response_timeout:
-            times += [seat.since + self.response_timeout for seat in self.seats if seat.held]
+            times += [seat.since + self.response_timeout for seat in self._all() if seat.held]
         if self._queue:
             oldest = self._queue[0].arrived
             if self.client_timeout:
                 times.append(oldest + self.client_timeout)
-            if self.max_delay and self._idle():
+            if self.max_delay and self.is_free():
                 times.append(oldest + self.max_delay)
         return min(times)
+
+    def is_free(self) -> bool:
+        """Whether some worker has nothing to do."""
+        for seat in self.seats:  # noqa: SIM110 - asked once per request: a generator costs more
+            if not seat.held:
+                return True
+        return False
+
+    def _all(self) -> list[Seat]:
+        return self.seats + self._retired if self._retired else self.seats
 
     def _idle(self) -> int:
         """Count the workers that have nothing to do."""

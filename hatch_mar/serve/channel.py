@@ -40,13 +40,36 @@ class Batch(NamedTuple):
     seconds: float
 
 
-def encode_requests(numbered: Iterable[tuple[int, Request]]) -> Iterator[bytes]:
-    """Pack requests into PREDICT frames: one, unless they are large."""
+def pack_request(number: int, request: Request) -> list[Buffer]:
+    """Make ready to send one request; its bodies are not copied.
+
+    Raises:
+        ChannelError: something in it cannot be sent: a zero byte in a header, an id of 64 KiB.
+    """
+    try:
+        ident, path = _encode(request.id), _encode(request.url_path)
+        headers = HeaderBlock.of(request.headers).blob
+        flags = (request.explain and _EXPLAIN) | (request.describe and _DESCRIBE)
+        parts = request.parts
+        head = _REQUEST.pack(number, flags, len(ident), len(path), len(parts), len(headers))
+        pieces: list[Buffer] = [head, ident, path, headers]
+        for part in parts:
+            name, content_type, data = _encode(part.name), _encode(part.content_type), part.data
+            head = _PART.pack(len(name), len(content_type), _size(data))
+            pieces += (head, name, content_type, data)
+    except (struct.error, ValueError) as error:
+        raise ChannelError(f"a request cannot be sent: {error}") from error
+    return pieces
+
+
+def encode_requests(packed: Iterable[list[Buffer]]) -> Iterator[bytes]:
+    """Join packed requests into PREDICT frames: one, unless they are large."""
     pieces: list[Buffer] = [b""]
     count = size = 0
-    for number, request in numbered:
-        size += _pack_request(number, request, pieces)
+    for request in packed:
+        pieces += request
         count += 1
+        size += sum(map(len, request))
         if size >= SOFT_LIMIT:
             pieces[0] = _COUNT.pack(count)
             yield encode_frame(Kind.PREDICT, pieces)
@@ -125,34 +148,6 @@ def _decode(view: memoryview) -> str:
 
 def _size(data: Buffer) -> int:
     return data.nbytes if isinstance(data, memoryview) else len(data)
-
-
-def _pack_request(number: int, request: Request, pieces: list[Buffer]) -> int:
-    ident, path = _encode(request.id), _encode(request.url_path)
-    headers = HeaderBlock.of(request.headers).blob
-    flags = (request.explain and _EXPLAIN) | (request.describe and _DESCRIBE)
-    parts = request.parts
-    pieces += (
-        _REQUEST.pack(number, flags, len(ident), len(path), len(parts), len(headers)),
-        ident,
-        path,
-        headers,
-    )
-    size = 0
-    for part in parts:
-        name, content_type, length = (
-            _encode(part.name),
-            _encode(part.content_type),
-            _size(part.data),
-        )
-        pieces += (
-            _PART.pack(len(name), len(content_type), length),
-            name,
-            content_type,
-            part.data,
-        )
-        size += length
-    return size
 
 
 def _unpack_request(payload: memoryview, position: int) -> tuple[int, Request, int]:

@@ -18,6 +18,7 @@ from hatch_mar.serve.channel import (
     decode_requests,
     encode_replies,
     encode_requests,
+    pack_request,
 )
 from hatch_mar.serve.frames import (
     ChannelError,
@@ -75,6 +76,10 @@ def read_all(chunks: Sequence[bytes]) -> list[Frame]:
     return frames
 
 
+def send(numbered: Sequence[tuple[int, Request]]) -> list[bytes]:
+    return list(encode_requests(pack_request(number, request) for number, request in numbered))
+
+
 def plain(request: Request) -> tuple[object, ...]:
     parts = [(part.name, part.content_type, bytes(part.data)) for part in request.parts]
     return (
@@ -100,7 +105,7 @@ def plain_response(response: Response) -> tuple[object, ...]:
 
 @given(NUMBERED_REQUESTS)
 def test_requests_arrive_as_they_were_sent(numbered: list[tuple[int, Request]]) -> None:
-    frames = read_all(list(encode_requests(numbered)))
+    frames = read_all(send(numbered))
     arrived = [pair for frame in frames for pair in decode_requests(frame.payload)]
     assert [(number, plain(request)) for number, request in arrived] == [
         (number, plain(request)) for number, request in numbered
@@ -143,7 +148,7 @@ def test_a_stream_may_be_cut_anywhere(payloads: list[bytes], data: st.DataObject
 def test_a_cut_request_is_an_error(
     numbered: list[tuple[int, Request]], data: st.DataObject
 ) -> None:
-    (frame,) = read_all(list(encode_requests(numbered)))
+    (frame,) = read_all(send(numbered))
     cut = data.draw(st.integers(0, len(frame.payload) - 1))
     with pytest.raises(ChannelError):
         decode_requests(frame.payload[:cut])
@@ -174,13 +179,13 @@ def test_a_corrupt_head_is_seen_before_its_length_is_waited_for(index: int, flip
 
 
 def test_trailing_bytes_are_an_error() -> None:
-    (frame,) = read_all(list(encode_requests([(1, Request("a", (), []))])))
+    (frame,) = read_all(send([(1, Request("a", (), []))]))
     with pytest.raises(ChannelError, match="another length"):
         decode_requests(memoryview(bytes(frame.payload) + b"x"))
 
 
 def test_bodies_are_not_copied() -> None:
-    (data,) = encode_requests([(1, Request("a", (), [Part("body", "", b"0123456789")]))])
+    (data,) = send([(1, Request("a", (), [Part("body", "", b"0123456789")]))])
     (frame,) = FrameReader().feed(data)
     ((_, request),) = decode_requests(frame.payload)
     body = request.parts[0].data
@@ -190,12 +195,22 @@ def test_bodies_are_not_copied() -> None:
 
 def test_large_requests_travel_in_frames_of_their_own() -> None:
     large = Request("a", (), [Part("body", "", bytes(1 << 18))])
-    assert len(list(encode_requests([(1, large), (2, large)]))) == 2
+    assert len(send([(1, large), (2, large)])) == 2
 
 
 def test_replies_of_a_batch_stay_together() -> None:
     large = Response(200, bytes(1 << 18))
     assert len(list(encode_replies([Batch([1, 2], [large, large], 0, 0)]))) == 1
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [Request("a" * (1 << 16), (), []), Request("a", [("x", "\0")], [])],
+    ids=["long id", "zero byte"],
+)
+def test_what_cannot_be_sent_is_refused(request_: Request) -> None:
+    with pytest.raises(ChannelError, match="cannot be sent"):
+        pack_request(1, request_)
 
 
 def test_views_of_wider_items_are_measured_in_bytes() -> None:

@@ -1,0 +1,64 @@
+"""TorchServe's describe object of one model version: its fields, in its order."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hatch_mar.serve.pool import Pool
+    from hatch_mar.serve.slot import Slot
+
+
+def describe_pool(pool: Pool) -> dict[str, Any]:
+    """Return the object that `GET /models/{model}/{version}` holds."""
+    deployment, config = pool.deployment, pool.config
+    manifest = deployment.manifest
+    description: dict[str, Any] = {
+        "modelName": deployment.name,
+        "modelVersion": deployment.version,
+        "modelUrl": deployment.url,
+        "runtime": "python" if manifest is None else manifest.runtime,
+        "minWorkers": pool.min_workers,
+        "maxWorkers": pool.max_workers,
+        "batchSize": config.batch_size,
+        # TorchServe would say 100 where nothing is set. We do not wait then, and do not say so.
+        "maxBatchDelay": config.max_batch_delay or 0,
+        "responseTimeout": config.response_timeout,
+        "startupTimeout": config.startup_timeout,
+        "maxRetryTimeoutInSec": config.max_retry_timeout_in_sec,
+        "clientTimeoutInMills": config.client_timeout_in_mills,
+        "parallelType": config.parallel_type,
+        "parallelLevel": config.parallel_level,
+        "deviceType": "gpu" if pool.uses_gpu else "cpu",
+    }
+    if config.device_ids:
+        description["deviceIds"] = list(config.device_ids)
+    description |= {
+        "continuousBatching": config.continuous_batching,
+        "useJobTicket": config.use_job_ticket,
+        "useVenv": config.use_venv,
+        "stateful": config.sequence_batching,
+        "sequenceMaxIdleMSec": config.sequence_max_idle_msec,
+        "sequenceTimeoutMSec": config.sequence_timeout_msec,
+        "maxNumSequence": config.max_num_sequence,
+        "maxSequenceJobQueueSize": config.max_sequence_job_queue_size,
+        "loadedAtStartup": deployment.loaded_at_startup,
+        "workers": [_describe_slot(slot) for slot in pool.slots],
+        "jobQueueStatus": {
+            "remainingCapacity": max(0, pool.capacity - pool.pending),
+            "pendingRequests": pool.pending,
+        },
+    }
+    return description
+
+
+def _describe_slot(slot: Slot) -> dict[str, Any]:
+    return {
+        "id": str(slot.number),
+        "startTime": slot.started_at,
+        "status": "READY" if slot.answers else "UNLOADING",
+        "memoryUsage": slot.memory(),
+        "pid": slot.pid or -1,
+        "gpu": slot.device is not None,
+        "gpuUsage": "N/A" if slot.device is None else f"gpuId::{slot.device.index}",
+    }

@@ -1,0 +1,184 @@
+"""GPUs: which there are, and which worker gets which.
+
+They are found through NVML, which answers without creating a CUDA context: the door holds no device
+memory. Indices are physical, in PCI order; a worker is given its device by UUID and sees it as 0.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hatch_mar.errors import ModelError
+
+logger = logging.getLogger("hatch_mar.serve")
+
+_MIB = 1 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Device:
+    """One GPU, or one MIG slice of one."""
+
+    index: int
+    """Physical index in PCI order; the slices of a GPU share it."""
+    uuid: str
+    """`GPU-...` or `MIG-...`: what CUDA_VISIBLE_DEVICES understands without ambiguity."""
+    name: str = ""
+    memory: int = 0
+    """MB in all."""
+
+    def __str__(self) -> str:
+        """Name it as `describe` and health do."""
+        return f"gpu:{self.index}"
+
+
+def discover(environ: Mapping[str, str]) -> list[Device]:
+    """Return the GPUs that `environ` lets us use, in the order in which it names them."""
+    return select(_ask_nvml(), environ.get("CUDA_VISIBLE_DEVICES"))
+
+
+def select(devices: Sequence[Device], visible: str | None) -> list[Device]:
+    """Apply CUDA_VISIBLE_DEVICES as CUDA does: the first name of nothing ends the list.
+
+    An entry is an index, or a UUID or the unambiguous beginning of one. Whole GPUs that are split
+    by MIG are not among `devices`, their slices are; an index then means the GPU's first slice.
+    """
+    if visible is None:
+        return list(devices)
+    chosen: list[Device] = []
+    for entry in visible.split(","):
+        device = _find(devices, entry.strip())
+        if device is None or device in chosen:
+            # CUDA takes a device that is named twice for an error: no device at all.
+            return chosen if device is None else []
+        chosen.append(device)
+    return chosen
+
+
+def _find(devices: Sequence[Device], entry: str) -> Device | None:
+    if entry.isdecimal():
+        return next((device for device in devices if device.index == int(entry)), None)
+    if not entry.startswith(("GPU-", "MIG-")):
+        return None
+    found = [device for device in devices if device.uuid.startswith(entry)]
+    return found[0] if len(found) == 1 else None
+
+
+class Placement:
+    """Which worker runs where. Round robin over the GPUs, across all models of a runner."""
+
+    def __init__(self, devices: Iterable[Device]) -> None:
+        """Place workers on `devices`."""
+        self.devices = list(devices)
+        self._next = 0
+        self._reserved: dict[str, int] = {}
+
+    def choose(self, device_ids: Sequence[int] | None, model: str) -> list[Device]:
+        """Return the devices a model may use: those of its `deviceIds`, or all.
+
+        As in TorchServe, a list with an id that is not there is ignored as a whole.
+        """
+        if not device_ids:
+            return self.devices
+        known = {device.index: device for device in reversed(self.devices)}
+        missing = [index for index in device_ids if index not in known]
+        if missing:
+            logger.warning(
+                "%s: model-config.yaml: deviceIds: there is no GPU %s; the list is ignored",
+                model,
+                ", ".join(map(str, missing)),
+            )
+            return self.devices
+        return [known[index] for index in device_ids]
+
+    def place(
+        self, model: str, count: int, *, device_ids: Sequence[int] | None, memory: int | None
+    ) -> list[Device]:
+        """Reserve a device for each of `count` workers, `memory` MB each (None: unknown).
+
+        Raises:
+            ModelError: the memory that workers were promised would exceed a device's.
+        """
+        devices = self.choose(device_ids, model)
+        # A list of the model's own is gone through from its beginning; the common turn goes on.
+        start = 0 if device_ids else self._next
+        placed = [devices[(start + turn) % len(devices)] for turn in range(count)]
+        reserved = dict(self._reserved)
+        for device in placed:
+            reserved[device.uuid] = reserved.get(device.uuid, 0) + (memory or 0)
+            if device.memory and reserved[device.uuid] > device.memory:
+                raise ModelError(
+                    f"{model}: model-config.yaml: system.maxGPUMemory: {memory} MB for each of "
+                    f"{count} workers do not fit {device} ({device.memory} MB, of which "
+                    f"{self._reserved.get(device.uuid, 0)} MB are promised to other workers); "
+                    "lower it, run fewer workers, or give the model other deviceIds"
+                )
+        self._reserved = reserved
+        if not device_ids:
+            self._next += count
+        return placed
+
+    def release(self, device: Device, memory: int | None) -> None:
+        """Give back what a worker had reserved."""
+        self._reserved[device.uuid] = self._reserved.get(device.uuid, 0) - (memory or 0)
+
+
+def _ask_nvml() -> list[Device]:
+    """List this machine's GPUs; none without NVIDIA's driver or its Python bindings."""
+    try:
+        import pynvml  # noqa: PLC0415 - machines without a GPU should not pay for it
+    except ImportError:
+        return []
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        return []
+    try:
+        handles = [
+            pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount())
+        ]
+        # NVML numbers by PCI address already; sorting makes it a promise.
+        handles.sort(key=lambda handle: _pci_address(pynvml, handle))
+        return [
+            device
+            for index, handle in enumerate(handles)
+            for device in _read_device(pynvml, index, handle)
+        ]
+    except pynvml.NVMLError as error:
+        logger.warning("GPUs cannot be listed: %s", error)
+        return []
+    finally:
+        pynvml.nvmlShutdown()
+
+
+def _pci_address(pynvml: Any, handle: Any) -> tuple[int, int, int]:  # noqa: ANN401 - untyped library
+    pci = pynvml.nvmlDeviceGetPciInfo(handle)
+    return pci.domain, pci.bus, pci.device
+
+
+def _read_device(pynvml: Any, index: int, handle: Any) -> list[Device]:  # noqa: ANN401 - as above
+    """Return the GPU, or its MIG slices where it is split."""
+    try:
+        split = pynvml.nvmlDeviceGetMigMode(handle)[0] == pynvml.NVML_DEVICE_MIG_ENABLE
+    except pynvml.NVMLError:
+        split = False
+    handles = [handle]
+    if split:
+        handles = []
+        for slot in range(pynvml.nvmlDeviceGetMaxMigDeviceCount(handle)):
+            try:
+                handles.append(pynvml.nvmlDeviceGetMigDeviceHandleByIndex(handle, slot))
+            except pynvml.NVMLError:
+                continue  # an empty slot
+    return [
+        Device(
+            index=index,
+            uuid=pynvml.nvmlDeviceGetUUID(part),
+            name=pynvml.nvmlDeviceGetName(part),
+            memory=pynvml.nvmlDeviceGetMemoryInfo(part).total // _MIB,
+        )
+        for part in handles
+    ]

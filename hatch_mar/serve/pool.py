@@ -1,0 +1,395 @@
+"""One version of one model: its queue, its workers, and what happens between them."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import math
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from hatch_mar.errors import BadRequestError, ModelError, ServiceUnavailableError
+from hatch_mar.model.protocol import Response
+from hatch_mar.serve.batcher import Batcher, Job, Seat
+from hatch_mar.serve.channel import Batch, decode_replies, encode_requests, pack_request
+from hatch_mar.serve.frames import ChannelError
+from hatch_mar.serve.health import ModelHealth, ModelState
+from hatch_mar.serve.launch import count_workers, make_environ, make_options, uses_gpu
+from hatch_mar.serve.slot import Launch, Slot, State
+
+if TYPE_CHECKING:
+    from hatch_mar.model.protocol import Request
+    from hatch_mar.serve.deployment import Deployment
+    from hatch_mar.serve.devices import Device, Placement
+    from hatch_mar.serve.metrics import Metrics, Tally
+    from hatch_mar.serve.process import Exit
+    from hatch_mar.serve.settings import ServiceSettings
+
+logger = logging.getLogger("hatch_mar.serve")
+
+STOP_SECONDS = 10.0
+"""How long a worker that has nothing to do may take to leave."""
+_NUMBER_MASK = 0xFFFFFFFF
+_WORKER_NUMBERS = itertools.count(9000)
+"""Workers are called after TorchServe's first worker port, as its clients expect."""
+_NO_WORKER = (
+    "has no worker to serve inference request. Please use scale workers API to add workers. "
+    "If this is a sequence inference, please check if it is closed, or expired; "
+    "or exceeds maxSequenceJobQueueSize"
+)
+
+
+class Pool:
+    """The workers of one deployment, and the requests on their way to and from them."""
+
+    def __init__(
+        self,
+        deployment: Deployment,
+        *,
+        settings: ServiceSettings,
+        placement: Placement,
+        metrics: Metrics,
+    ) -> None:
+        """Start nothing yet.
+
+        Raises:
+            ModelError: the operator asked for GPUs, and there are none.
+        """
+        config = deployment.config
+        self.deployment = deployment
+        self.config = config
+        self.uses_gpu = uses_gpu(deployment, settings, placement)
+        self.capacity = config.job_queue_size or settings.job_queue_size
+        self.slots: list[Slot] = []
+        self.closing = False
+        self._settings = settings
+        self._placement = placement
+        self._metrics = metrics
+        self._loop = asyncio.get_running_loop()
+        self._batcher = Batcher(
+            batch_size=config.batch_size,
+            capacity=self.capacity,
+            max_delay=(config.max_batch_delay or 0) / 1000,
+            client_timeout=config.client_timeout_in_mills / 1000,
+            response_timeout=config.response_timeout,
+            tickets=config.use_job_ticket,
+        )
+        self._by_seat: dict[Seat, Slot] = {}
+        self._number = 0
+        self._hopeless = True
+        """Nobody will ever answer: there is no worker, and none will come."""
+        self._scheduled = False
+        # A batch of several is worth waiting for the rest of what this turn of the loop brings.
+        self._eager = config.batch_size == 1
+        self._timer: asyncio.TimerHandle | None = None
+        self._idle = asyncio.Event()
+        gpus = len(placement.choose(config.device_ids, deployment.name)) if self.uses_gpu else 0
+        self.min_workers = count_workers(deployment, settings, gpus)
+        self.max_workers = max(config.max_workers or 0, self.min_workers)
+
+    @property
+    def pending(self) -> int:
+        """How many requests wait."""
+        return self._batcher.pending
+
+    async def start(self) -> None:
+        """Start the workers, all at once, and return when all are ready.
+
+        Raises:
+            ModelError: one of them could not load the model. The others may still be at it.
+        """
+        slots = self._add_slots(self.min_workers, check_examples=True)
+        await _load(slots)
+
+    async def scale(self, workers: int) -> None:
+        """Run `workers` workers; return when the new ones are ready, or the old ones gone.
+
+        Raises:
+            ModelError: a new one could not load the model; the new ones are gone then.
+        """
+        bounds = self.min_workers, self.max_workers
+        self.min_workers = self.max_workers = workers
+        slots = [slot for slot in self.slots if slot.state is not State.DEAD]
+        added = self._add_slots(workers - len(slots), check_examples=False)
+        gone = slots[workers:]
+        for slot in gone:
+            self._stop(slot, grace=self.config.response_timeout)
+        try:
+            await _load(added)
+        except ModelError:
+            self.min_workers, self.max_workers = bounds
+            gone += added
+            for slot in added:
+                self._stop(slot, grace=0)
+            raise
+        finally:
+            await asyncio.gather(*(slot.ended for slot in gone))
+            self._remove(gone)
+
+    def submit(self, request: Request, tally: Tally, on_reply: Callable[[Response], None]) -> Job:
+        """Accept `request`; see `Service.submit`."""
+        tally.requests += 1
+        self._number = number = self._number + 1
+        try:
+            packed = pack_request(number & _NUMBER_MASK, request)
+        except ChannelError as error:
+            raise BadRequestError(str(error)) from error
+        job = Job(packed, on_reply, self, tally, number, time.monotonic())
+        batcher = self._batcher
+        if self.closing or self._hopeless or not batcher.offer(job):
+            raise self._unavailable(tally)
+        if not self._scheduled:
+            if self._eager and batcher.is_free():
+                self._pump()
+            else:
+                self._scheduled = True
+                self._loop.call_soon(self._pump)
+        return job
+
+    def cancel(self, job: Job) -> None:
+        """Forget `job`; see `Service.cancel`."""
+        self._batcher.cancel(job)
+        self._look_idle()
+
+    def health(self, *, default: bool = False) -> ModelHealth:
+        """Say whether requests are answered, and if not, why."""
+        troubled = [slot for slot in self.slots if slot.reason and not slot.answers]
+        return ModelHealth(
+            state=self._state(),
+            reason="; ".join(f"worker {slot.number}: {slot.explain()}" for slot in troubled),
+            workers=tuple(slot.health() for slot in self.slots),
+            min_workers=self.min_workers,
+            default=default,
+        )
+
+    async def close(self, *, timeout: float) -> None:  # noqa: ASYNC109 - not a cancellation
+        """Take nothing more, answer what was accepted for `timeout` seconds, end every worker.
+
+        What is still unanswered then is answered with an error.
+        """
+        self.closing = True
+        self._look_idle()
+        if timeout > 0 and not self._idle.is_set():
+            try:
+                await asyncio.wait_for(self._idle.wait(), timeout)
+            except TimeoutError:
+                logger.warning("%s: requests were still unanswered when we stopped", self)
+        for job in self._batcher.withdraw():
+            self._answer(job, self._gone(job))
+        for slot in self.slots:
+            slot.stop(min(timeout, STOP_SECONDS) if self._idle.is_set() else 0)
+        await asyncio.gather(*(slot.ended for slot in self.slots))
+        self._remove(list(self.slots))
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def __str__(self) -> str:
+        """Name the model and the version."""
+        return f"{self.deployment.name} {self.deployment.version}"
+
+    # What slots tell.
+
+    def on_ready(self, slot: Slot) -> Seat:
+        """Seat a worker that has just loaded the model, and give it what waits."""
+        seat = self._batcher.join(time.monotonic())
+        self._by_seat[seat] = slot
+        name = f"W-{slot.number}-{self.deployment.name}_{self.deployment.version}"
+        self._metrics.set_load_time(name, slot.load_seconds)
+        self._schedule()
+        return seat
+
+    def on_replies(self, seat: Seat, payload: memoryview) -> None:
+        """Hand the replies of a worker to those who wait for them.
+
+        Raises:
+            ChannelError: they are not the replies that are due.
+        """
+        replies: list[tuple[Job, Response]] = []
+        seat.since = time.monotonic()
+        try:
+            for batch in decode_replies(payload):
+                self._take_back(seat, batch, replies)
+        finally:
+            # The worker first: it computes while we write to the clients.
+            if self._batcher.waiting:
+                self._pump()
+            for job, response in replies:
+                self._answer(job, response)
+            self._look_idle()
+
+    def _take_back(self, seat: Seat, batch: Batch, replies: list[tuple[Job, Response]]) -> None:
+        """Match the replies of one batch with the oldest jobs of its worker, and count them."""
+        numbers = [
+            job.number & _NUMBER_MASK for job, _ in zip(seat.held, batch.numbers, strict=False)
+        ]
+        if numbers != batch.numbers:
+            raise ChannelError("a reply to another request than the one that is due")
+        jobs = self._batcher.answered(seat, len(numbers), batch.seconds)
+        for job, response in zip(jobs, batch.responses, strict=True):
+            tally = job.tally
+            tally.inference += seat.since - job.arrived
+            tally.queue += batch.started - job.arrived
+            replies.append((job, response))
+        if jobs:
+            self._metrics.queue_time = batch.started - jobs[-1].arrived
+            self._metrics.worker_thread_time = seat.since - batch.started - batch.seconds
+
+    def on_samples(self, samples: list[dict[str, Any]]) -> None:
+        """Publish what a handler measured."""
+        for sample in samples:
+            self._metrics.record(sample)
+
+    def on_lost(self, seat: Seat, started: int, end: Exit) -> None:
+        """Answer what the dead worker had begun; the rest of what it held waits again."""
+        del self._by_seat[seat]
+        status = 507 if end.out_of_memory else 500
+        for job in self._batcher.leave(seat, started):
+            self._answer(job, Response(status, b"Worker died.", error=True))
+        self._schedule()
+        self._look_idle()
+
+    def on_dead(self, slot: Slot) -> None:
+        """Give back its device; when it was the last worker, nobody need wait any more."""
+        if slot.device is not None:
+            self._placement.release(slot.device, self.config.system_max_gpu_memory)
+        self._hopeless = all(one.state is State.DEAD for one in self.slots)
+        if self._hopeless:
+            for job in self._batcher.withdraw():
+                self._answer(job, self._gone(job))
+            self._look_idle()
+
+    # Requests.
+
+    def _schedule(self) -> None:
+        if not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self._pump)
+
+    def _pump(self) -> None:
+        """Send what may be sent: one write per worker."""
+        self._scheduled = False
+        for seat, jobs in self._batcher.assign(time.monotonic()):
+            slot = self._by_seat[seat]
+            for data in encode_requests([job.packed for job in jobs]):
+                slot.send(data)
+        self._arm()
+
+    def _answer(self, job: Job, response: Response) -> None:
+        if not job.done:
+            job.done = True
+            try:
+                job.on_reply(response)
+            except Exception:
+                logger.exception("%s: a reply could not be delivered", self)
+
+    def _look_idle(self) -> None:
+        if self.closing and not self._batcher.busy:
+            self._idle.set()
+
+    def _unavailable(self, tally: Tally) -> ServiceUnavailableError:
+        name, version = self.deployment.name, tally.version
+        # The odd quotation mark is TorchServe's.
+        message = (
+            f'Model "{name}" Version {version}" {_NO_WORKER}'
+            if version
+            else (f'Model "{name}" {_NO_WORKER}')
+        )
+        times = [seat.item_time for seat in self._batcher.seats if seat.item_time]
+        wait = sum(times) / len(times) ** 2 * self.pending if times else 1
+        return ServiceUnavailableError(message, retry_after=max(1, math.ceil(wait)))
+
+    def _gone(self, job: Job) -> Response:
+        message = str(self._unavailable(job.tally)).encode()
+        return Response(503, message, error=True, error_type="ServiceUnavailableException")
+
+    # Time.
+
+    def _arm(self) -> None:
+        """Have `_on_time` called when time alone will change something, or somewhat earlier."""
+        wake = self._batcher.wake_at()
+        timer = self._timer
+        if wake == math.inf or (timer is not None and timer.when() <= wake):
+            return
+        if timer is not None:
+            timer.cancel()
+        # Both are the monotonic clock; uvloop's own may be a millisecond behind.
+        delay = max(0.0, wake - time.monotonic())
+        self._timer = self._loop.call_later(delay, self._on_time)
+
+    def _on_time(self) -> None:
+        self._timer = None
+        now = time.monotonic()
+        for job in self._batcher.expired(now):
+            limit = self.config.client_timeout_in_mills
+            message = f"not begun within clientTimeoutInMills={limit}".encode()
+            reply = Response(408, message, error=True, error_type="RequestTimeoutException")
+            self._answer(job, reply)
+        for seat in self._batcher.stuck(now):
+            limit = self.config.response_timeout
+            self._by_seat[seat].kill(f"no answer within responseTimeout={limit} seconds")
+            seat.since = now
+        self._pump()
+        self._look_idle()
+
+    # Slots.
+
+    def _add_slots(self, count: int, *, check_examples: bool) -> list[Slot]:
+        if count <= 0:
+            return []
+        placed: list[Device | None] = [None] * count
+        memory = self.config.system_max_gpu_memory
+        if self.uses_gpu:
+            ids = self.config.device_ids
+            name = self.deployment.name
+            placed = [*self._placement.place(name, count, device_ids=ids, memory=memory)]
+        slots = [
+            self._make_slot(device, check_examples=check_examples and not position)
+            for position, device in enumerate(placed)
+        ]
+        self.slots += slots
+        self._hopeless = False
+        for slot in slots:
+            slot.start()
+        return slots
+
+    def _make_slot(self, device: Device | None, *, check_examples: bool) -> Slot:
+        deployment, settings, config = self.deployment, self._settings, self.config
+        launch = Launch(
+            model=str(self),
+            python=deployment.python or settings.python,
+            directory=deployment.directory,
+            environ=make_environ(deployment, settings, device, self._placement),
+            options=make_options(
+                deployment, settings, gpu=device is not None, check_examples=check_examples
+            ),
+            startup_timeout=config.startup_timeout,
+            retry_timeout=config.max_retry_timeout_in_sec,
+        )
+        return Slot(next(_WORKER_NUMBERS), launch, self, device=device)
+
+    def _stop(self, slot: Slot, *, grace: float) -> None:
+        if slot.seat is not None:
+            self._batcher.retire(slot.seat)
+        slot.stop(grace)
+
+    def _remove(self, slots: list[Slot]) -> None:
+        self.slots = [slot for slot in self.slots if slot not in slots]
+
+    def _state(self) -> ModelState:
+        states = {slot.state for slot in self.slots}
+        if self.closing:
+            return "stopping"
+        if State.READY in states:
+            return "ready"
+        if not self.slots:
+            return "scaled-to-zero" if self.min_workers == 0 else "loading"
+        if states == {State.DEAD}:
+            return "failed"
+        return "restarting" if any(slot.deaths for slot in self.slots) else "loading"
+
+
+async def _load(slots: list[Slot]) -> None:
+    """Wait until every slot has loaded its model, or one has failed."""
+    await asyncio.gather(*(slot.loaded for slot in slots))

@@ -1,0 +1,247 @@
+"""One worker process as the door sees it: its socket, the shared counter, its end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import io
+import logging
+import mmap
+import os
+import signal
+import socket
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from collections import deque
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Protocol
+
+from hatch_mar.serve.frames import ChannelError, Frame, FrameReader, receive
+
+logger = logging.getLogger("hatch_mar.serve")
+
+_ROOT = Path(__file__).parents[2]
+"""The directory that holds our package: workers must find the same one."""
+_HANG_UP_SECONDS = 0.5
+"""How long a process may live on after it has closed its socket."""
+_POLL_SECONDS = 0.02
+
+
+class Listener(Protocol):
+    """Whoever started the process."""
+
+    def on_frame(self, frame: Frame) -> None:
+        """Take what the process says."""
+        ...
+
+    def on_exit(self, end: Exit) -> None:
+        """Hear that the process is no more. It is called once, and last."""
+        ...
+
+
+class Exit:
+    """How a process ended."""
+
+    __slots__ = ("code", "killed_by_us", "out_of_memory")
+
+    def __init__(self, code: int, *, killed_by_us: bool, out_of_memory: bool) -> None:
+        """Keep the `code` as `subprocess` gives it: minus the signal, if it was one."""
+        self.code = code
+        self.killed_by_us = killed_by_us
+        self.out_of_memory = out_of_memory
+
+    def __str__(self) -> str:
+        """Say it in words."""
+        if self.out_of_memory:
+            return "killed by the kernel: out of memory"
+        if self.code < 0:
+            try:
+                name = signal.Signals(-self.code).name
+            except ValueError:
+                name = str(-self.code)
+            return f"killed by signal {name}"
+        return f"exit code {self.code}"
+
+
+class WorkerProcess:
+    """A running worker. Everything happens on the event loop of the thread that made it."""
+
+    def __init__(
+        self, *, python: str, directory: Path, environ: Mapping[str, str], listener: Listener
+    ) -> None:
+        """Start it, in `directory`. It waits for its LOAD frame.
+
+        Raises:
+            OSError: it could not be started.
+        """
+        self._loop = asyncio.get_running_loop()
+        self._listener = listener
+        self._reader = FrameReader()
+        self._backlog: deque[memoryview] = deque()
+        self._killed = False
+        self._oom_kills = _count_oom_kills()
+        self._sock, theirs = socket.socketpair()
+        self._sock.setblocking(False)
+        with theirs, _shared_page() as page, contextlib.ExitStack() as undo:
+            undo.callback(self._sock.close)
+            self._map = undo.enter_context(mmap.mmap(page.fileno(), mmap.PAGESIZE))
+            self._popen = subprocess.Popen(  # noqa: S603 - our own interpreter and module
+                [
+                    *(python, "-P", "-m", "hatch_mar.serve.worker"),
+                    *(str(theirs.fileno()), str(page.fileno()), str(os.getpid())),
+                ],
+                cwd=directory,
+                env=_make_environ(environ),
+                stdin=subprocess.DEVNULL,
+                pass_fds=(theirs.fileno(), page.fileno()),
+            )
+            undo.pop_all()
+        self._counter = memoryview(self._map).cast("Q")
+        self._pidfd = _open_pidfd(self.pid)
+        self._loop.add_reader(self._sock, self._on_readable)
+        if self._pidfd is None:
+            self._loop.call_later(_POLL_SECONDS, self._poll)
+        else:
+            self._loop.add_reader(self._pidfd, self._on_end)
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._popen.pid
+
+    @property
+    def started(self) -> int:
+        """How many requests it has begun since its start; it counts them in shared memory."""
+        return self._counter[0]
+
+    def send(self, data: bytes) -> None:
+        """Send a frame, now or as soon as the socket has room. To a dead process: nothing."""
+        if self._backlog:
+            self._backlog.append(memoryview(data))
+            return
+        sent = self._try_send(data)
+        if sent < len(data):
+            self._backlog.append(memoryview(data)[sent:])
+            self._loop.add_writer(self._sock, self._on_writable)
+
+    def kill(self) -> None:
+        """End it at once (SIGKILL); `on_exit` follows."""
+        if self._popen.returncode is None:
+            self._killed = True
+            self._popen.kill()
+
+    def memory(self) -> int:
+        """Return its resident memory in bytes, 0 if that cannot be told."""
+        try:
+            pages = Path(f"/proc/{self.pid}/statm").read_text(encoding="ascii").split()[1]
+        except (OSError, IndexError):
+            return 0
+        return int(pages) * mmap.PAGESIZE
+
+    def _try_send(self, data: bytes | memoryview) -> int:
+        try:
+            return self._sock.send(data)
+        except BlockingIOError:
+            return 0
+        except OSError:
+            # It is dead or dying; `on_exit` tells, and what was sent is answered from there.
+            return len(data)
+
+    def _on_writable(self) -> None:
+        while self._backlog:
+            data = self._backlog[0]
+            sent = self._try_send(data)
+            if sent < len(data):
+                self._backlog[0] = data[sent:]
+                return
+            self._backlog.popleft()
+        self._loop.remove_writer(self._sock)
+
+    def _on_readable(self) -> None:
+        if not self._receive():
+            self._loop.remove_reader(self._sock)
+            self._loop.call_later(_HANG_UP_SECONDS, self.kill)
+
+    def _receive(self) -> bool:
+        """Hand on what came; False if nothing will come any more."""
+        try:
+            for frame in receive(self._sock, self._reader):
+                self._listener.on_frame(frame)
+        except BlockingIOError:
+            pass
+        except ChannelError as error:
+            logger.warning("worker %d: %s", self.pid, error)
+            self.kill()
+            return False
+        except (EOFError, ConnectionError):
+            return False
+        return True
+
+    def _poll(self) -> None:
+        if self._popen.poll() is None:
+            self._loop.call_later(_POLL_SECONDS, self._poll)
+        else:
+            self._on_end()
+
+    def _on_end(self) -> None:
+        """Reap it, hear its last words, close everything, tell the listener."""
+        code = self._popen.wait()
+        self._loop.remove_reader(self._sock)
+        self._loop.remove_writer(self._sock)
+        with contextlib.suppress(OSError, ChannelError, EOFError):
+            while True:
+                for frame in receive(self._sock, self._reader):
+                    self._listener.on_frame(frame)
+        if self._pidfd is not None:
+            self._loop.remove_reader(self._pidfd)
+            os.close(self._pidfd)
+        self._sock.close()
+        out_of_memory = code == 128 + signal.SIGKILL or (
+            code == -signal.SIGKILL and not self._killed and _count_oom_kills() > self._oom_kills
+        )
+        self._listener.on_exit(Exit(code, killed_by_us=self._killed, out_of_memory=out_of_memory))
+        self._counter.release()
+        self._map.close()
+
+
+def _make_environ(environ: Mapping[str, str]) -> dict[str, str]:
+    """Let the worker find our package, also when we run from a source tree."""
+    result = dict(environ)
+    if str(_ROOT) not in {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}:
+        paths = [path for path in (environ.get("PYTHONPATH"), str(_ROOT)) if path]
+        result["PYTHONPATH"] = os.pathsep.join(paths)
+    return result
+
+
+def _shared_page() -> io.FileIO:
+    """Make a page of memory that has a file descriptor and no name."""
+    if hasattr(os, "memfd_create"):
+        descriptor = os.memfd_create("hatch-mar")
+    else:
+        descriptor, path = tempfile.mkstemp()
+        Path(path).unlink()
+    page = io.FileIO(descriptor, "r+")
+    page.truncate(mmap.PAGESIZE)
+    return page
+
+
+def _open_pidfd(pid: int) -> int | None:
+    """Return a descriptor that becomes readable when the process ends, where there are such."""
+    if sys.platform != "linux":
+        return None
+    try:
+        return os.pidfd_open(pid)
+    except OSError:
+        return None
+
+
+def _count_oom_kills() -> int:
+    """Count the processes that this machine's kernel has killed for want of memory."""
+    try:
+        lines = Path("/proc/vmstat").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), 0)

@@ -1,0 +1,317 @@
+"""One worker slot: a place for a worker process, which is started, watched and replaced.
+
+starting    no process: one is about to be started, perhaps after a pause
+loading     a process is loading the model
+ready       it answers (called `busy` while it holds requests)
+stopping    it answers what it holds, then leaves
+dead        no process, and none will come
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from hatch_mar import errors
+from hatch_mar.errors import ModelError, WorkerStartError
+from hatch_mar.serve.frames import Frame, Kind, decode_json, encode_frame, encode_json
+from hatch_mar.serve.health import WorkerHealth
+from hatch_mar.serve.process import Exit, WorkerProcess
+
+if TYPE_CHECKING:
+    from hatch_mar.serve.batcher import Seat
+    from hatch_mar.serve.devices import Device
+
+logger = logging.getLogger("hatch_mar.serve")
+
+
+class State(StrEnum):
+    """Where a slot is in its life."""
+
+    STARTING = "starting"
+    LOADING = "loading"
+    READY = "ready"
+    STOPPING = "stopping"
+    DEAD = "dead"
+
+
+TRANSITIONS: dict[State, frozenset[State]] = {
+    State.STARTING: frozenset({State.LOADING, State.DEAD}),
+    State.LOADING: frozenset({State.READY, State.STARTING, State.STOPPING, State.DEAD}),
+    State.READY: frozenset({State.STARTING, State.STOPPING, State.DEAD}),
+    State.STOPPING: frozenset({State.DEAD}),
+    State.DEAD: frozenset(),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Launch:
+    """How the processes of a slot are started."""
+
+    model: str
+    """Name and version, for messages."""
+    python: str
+    directory: Path
+    environ: dict[str, str]
+    options: dict[str, Any]
+    """The LOAD frame's value; `check_examples` holds for the first process only."""
+    startup_timeout: float
+    """Seconds a process may take to load the model."""
+    retry_timeout: float
+    """Seconds from its first death for which a worker is started again and again."""
+
+
+class Crew(Protocol):
+    """Whoever owns the slots."""
+
+    def on_ready(self, slot: Slot) -> Seat:
+        """Hear that the slot's process can answer; return where it sits."""
+        ...
+
+    def on_replies(self, seat: Seat, payload: memoryview) -> None:
+        """Take a REPLIES frame."""
+        ...
+
+    def on_samples(self, samples: list[dict[str, Any]]) -> None:
+        """Take what a handler measured."""
+        ...
+
+    def on_lost(self, seat: Seat, started: int, end: Exit) -> None:
+        """Hear that the process of a seat is gone, `started` requests after its start."""
+        ...
+
+    def on_dead(self, slot: Slot) -> None:
+        """Hear that the slot will have no process any more."""
+        ...
+
+
+def backoff() -> Iterator[int]:
+    """Yield the seconds before each new try, as TorchServe does: 0, 1, 1, 2, 3, 5, 8, ..."""
+    now, after = 0, 1
+    while True:
+        yield now
+        now, after = after, now + after
+
+
+class Slot:
+    """A slot and its process, if it has one."""
+
+    def __init__(
+        self, number: int, launch: Launch, crew: Crew, *, device: Device | None = None
+    ) -> None:
+        """Make a slot without a process; `number` is the worker's id in `describe`."""
+        self.number = number
+        self.device = device
+        self.state = State.STARTING
+        self.seat: Seat | None = None
+        self.deaths = 0
+        self.reason = ""
+        """Why the last process ended, if it was not asked to."""
+        self.traceback = ""
+        """The handler's own, where there was one."""
+        self.started_at = ""
+        self.load_seconds = 0.0
+        loop = asyncio.get_running_loop()
+        self.loaded: asyncio.Future[None] = loop.create_future()
+        """Done when the first process is ready, or has failed: that is final."""
+        self.ended: asyncio.Future[None] = loop.create_future()
+        """Done when the slot is dead."""
+        self._loop = loop
+        self._launch = launch
+        self._crew = crew
+        self._process: WorkerProcess | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._spawned = 0.0
+        self._failure: dict[str, str] = {}
+        self._pauses = backoff()
+        self._trouble_since: float | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """The process, if there is one."""
+        return None if self._process is None else self._process.pid
+
+    @property
+    def answers(self) -> bool:
+        """Whether the process can answer."""
+        return self.state is State.READY
+
+    def memory(self) -> int:
+        """Return the process's resident memory in bytes."""
+        return 0 if self._process is None else self._process.memory()
+
+    def health(self) -> WorkerHealth:
+        """Say how the slot is."""
+        busy = self.answers and self.seat is not None and bool(self.seat.held)
+        return WorkerHealth(
+            id=self.number,
+            pid=self.pid,
+            state="busy" if busy else str(self.state),
+            device="cpu" if self.device is None else str(self.device),
+            deaths=self.deaths,
+            reason=self.reason,
+        )
+
+    def explain(self) -> str:
+        """Say in one line why the last process ended, with what its traceback ends in."""
+        last = self.traceback.strip().rpartition("\n")[2].strip()
+        return self.reason if last in self.reason else f"{self.reason} ({last})"
+
+    def start(self) -> None:
+        """Start a process, which loads the model."""
+        launch = self._launch
+        self._timer = None
+        self._failure = {}
+        self.seat = None
+        self._spawned = time.monotonic()
+        self.started_at = datetime.now().astimezone().strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
+        try:
+            self._process = WorkerProcess(
+                python=launch.python,
+                directory=launch.directory,
+                environ=launch.environ,
+                listener=self,
+            )
+        except OSError as error:
+            self._fail_start(f"the worker could not be started: {error}")
+            return
+        self._move(State.LOADING)
+        options = launch.options
+        if self.loaded.done():
+            options = {**options, "check_examples": False}
+        self._process.send(encode_json(Kind.LOAD, options))
+        self._timer = self._loop.call_later(launch.startup_timeout, self._on_startup_timeout)
+
+    def send(self, data: bytes) -> None:
+        """Send a frame to the process."""
+        if self._process is not None:
+            self._process.send(data)
+
+    def kill(self, reason: str = "") -> None:
+        """End the process at once; it counts as dead, unless it was stopping, and is replaced."""
+        if self._process is not None:
+            self._failure = self._failure or {"message": reason}
+            self._process.kill()
+
+    def stop(self, grace: float) -> None:
+        """Let the process answer what it holds and leave; kill it after `grace` seconds."""
+        if self.state in {State.STOPPING, State.DEAD}:
+            return
+        self._cancel_timer()
+        if self._process is None:
+            self._die()
+            return
+        if self.state is State.LOADING or grace <= 0:
+            self._move(State.STOPPING)
+            self.kill()
+            return
+        self._move(State.STOPPING)
+        self._process.send(encode_frame(Kind.STOP))
+        self._timer = self._loop.call_later(grace, self.kill)
+
+    def on_frame(self, frame: Frame) -> None:
+        """Take what the process says."""
+        if frame.kind is Kind.REPLIES:
+            if self.seat is not None:
+                self._crew.on_replies(self.seat, frame.payload)
+        elif frame.kind is Kind.SAMPLES:
+            self._crew.on_samples(decode_json(frame.payload))
+        elif frame.kind is Kind.FAILED:
+            self._failure = decode_json(frame.payload)
+        elif frame.kind is Kind.LOADED and self.state is State.LOADING:
+            self._on_loaded()
+
+    def on_exit(self, end: Exit) -> None:
+        """Hear how the process ended; start another one unless it was asked to end."""
+        process, seat = self._process, self.seat
+        assert process is not None
+        self._process = self.seat = None
+        self._cancel_timer()
+        if self.state is State.STOPPING:
+            if seat is not None:
+                self._crew.on_lost(seat, process.started, end)
+            self._die()
+            return
+        self._note_death(process.pid, end)
+        if seat is not None:
+            self._crew.on_lost(seat, process.started, end)
+        if self.loaded.done():
+            self._plan_restart()
+        else:
+            self._die()
+
+    def _on_loaded(self) -> None:
+        self._cancel_timer()
+        self.load_seconds = time.monotonic() - self._spawned
+        self._pauses = backoff()
+        self._trouble_since = None
+        self._move(State.READY)
+        self.seat = self._crew.on_ready(self)
+        if not self.loaded.done():
+            self.loaded.set_result(None)
+
+    def _on_startup_timeout(self) -> None:
+        self.kill(f"not loaded within startupTimeout={self._launch.startup_timeout:g} seconds")
+
+    def _note_death(self, pid: int, end: Exit) -> None:
+        """Put into words why the process ended, and log it with the handler's traceback."""
+        self.deaths += 1
+        self.reason = self._failure.get("message") or str(end)
+        self.traceback = self._failure.get("traceback", "")
+        logger.error(
+            "%s: worker %d (pid %d) died while %s: %s%s",
+            *(self._launch.model, self.number, pid, self.state, self.reason),
+            "\n" + self.traceback if self.traceback else "",
+        )
+
+    def _fail_start(self, reason: str) -> None:
+        self.deaths += 1
+        self.reason = reason
+        logger.error("%s: worker %d: %s", self._launch.model, self.number, reason)
+        if self.loaded.done():
+            self._plan_restart()
+        else:
+            self._die()
+
+    def _plan_restart(self) -> None:
+        now = time.monotonic()
+        if self._trouble_since is None:
+            self._trouble_since = now
+        if now - self._trouble_since > self._launch.retry_timeout:
+            self._die()
+            return
+        if self.state is not State.STARTING:
+            self._move(State.STARTING)
+        self._timer = self._loop.call_later(next(self._pauses), self.start)
+
+    def _die(self) -> None:
+        self._move(State.DEAD)
+        self._crew.on_dead(self)
+        if not self.loaded.done():
+            self.loaded.set_exception(self._make_error())
+            # Nobody waits for the others once one of them has failed.
+            self.loaded.exception()
+        self.ended.set_result(None)
+
+    def _make_error(self) -> ModelError:
+        """Make the exception that the worker met, under its own name where it is one of ours."""
+        kind = getattr(errors, self._failure.get("type", ""), WorkerStartError)
+        reason = self.reason or "it was stopped while it was loading"
+        return kind(f"{self._launch.model}: {reason}", traceback=self.traceback)
+
+    def _cancel_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _move(self, state: State) -> None:
+        if state not in TRANSITIONS[self.state]:
+            raise AssertionError(f"worker {self.number}: from {self.state} to {state}")
+        self.state = state
