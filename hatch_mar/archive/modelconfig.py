@@ -92,7 +92,7 @@ def _frontend_values(raw: Mapping[str, Any], warnings: list[str]) -> Iterator[tu
         value = raw[key.name]
         flaw = key.find_flaw(value)
         if flaw is None:
-            yield key.attribute, _tidy(value, lower=bool(key.choices))
+            yield key.attribute, _tidy(value)
         elif key.clamped and type(value) is int:
             warnings.append(f"{key.name}: {flaw}; taken as {key.least}")
             yield key.attribute, key.least
@@ -100,10 +100,10 @@ def _frontend_values(raw: Mapping[str, Any], warnings: list[str]) -> Iterator[tu
             warnings.append(f"{key.name}: {flaw}; ignored")
 
 
-def _tidy(value: Any, *, lower: bool) -> Any:  # noqa: ANN401 - of the key's type
+def _tidy(value: Any) -> Any:  # noqa: ANN401 - of the key's type
     if isinstance(value, list):
         return tuple(value)
-    return value.lower() if lower else value
+    return value.lower() if isinstance(value, str) else value  # one of a few words
 
 
 def _pair_workers(values: dict[str, Any], warnings: list[str]) -> None:
@@ -138,7 +138,7 @@ def _system_values(raw: object, warnings: list[str]) -> Iterator[tuple[str, Any]
     for key in (key for key in SYSTEM_KEYS if key.name in raw):
         flaw = key.find_flaw(raw[key.name])
         if flaw is None:
-            yield f"system_{_SYSTEM_ATTRIBUTES[key.name]}", _tidy(raw[key.name], lower=True)
+            yield f"system_{_SYSTEM_ATTRIBUTES[key.name]}", _tidy(raw[key.name])
         else:
             warnings.append(f"system.{key.name}: {flaw}; ignored")
 
