@@ -67,7 +67,7 @@ class Manifest:
         """Read any manifest that ever was: unknown keys are ignored, missing ones get defaults.
 
         Raises:
-            ArchiveError: `model` is not an object.
+            ArchiveError: `model` is not an object, or a name in it is not a string.
         """
         model = raw.get("model", {})
         if not isinstance(model, Mapping):
@@ -76,14 +76,21 @@ class Manifest:
         return cls(
             model_name=str(model.get("modelName") or fallback_name),
             model_version=None if version is None else str(version),
-            handler=model.get("handler"),
-            serialized_file=model.get("serializedFile"),
-            model_file=model.get("modelFile"),
-            requirements_file=model.get("requirementsFile"),
-            config_file=model.get("configFile"),
+            handler=_text(model, "handler"),
+            serialized_file=_text(model, "serializedFile"),
+            model_file=_text(model, "modelFile"),
+            requirements_file=_text(model, "requirementsFile"),
+            config_file=_text(model, "configFile"),
             extensions=model.get("extensions"),
             runtime=str(raw.get("runtime") or "python"),
             created_on=str(raw.get("createdOn") or CREATED_ON),
             archiver_version=str(raw.get("archiverVersion") or ARCHIVER_VERSION),
-            envelope=model.get("envelope"),
+            envelope=_text(model, "envelope"),
         )
+
+
+def _text(model: Mapping[str, Any], key: str) -> str | None:
+    value = model.get(key)
+    if value is None or isinstance(value, str):
+        return value
+    raise ArchiveError(f"{MANIFEST_NAME}: model.{key}: must be a string, not {value!r}")

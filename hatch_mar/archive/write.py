@@ -179,15 +179,16 @@ class _HashingReader:
         self._hash = hashlib.sha256()
         self._size = 0
 
-    def read(self, count: int = -1) -> bytes:
-        """Read up to `count` bytes; an end elsewhere than announced is an `ArchiveError`."""
+    def read(self, count: int = CHUNK) -> bytes:
+        """Read `count` bytes, or what is left; not the announced size is an `ArchiveError`."""
         try:
             data = self._file.read(count)
         except OSError as error:
             raise ArchiveError(f"{self._entry.origin}: cannot be read: {error.strerror}") from error
         self._size += len(data)
         self._hash.update(data)
-        if self._size > self._entry.size or (not data and self._size < self._entry.size):
+        ended = len(data) < count
+        if self._size > self._entry.size or (ended and self._size < self._entry.size):
             raise ArchiveError(f"{self._entry.origin}: changed while it was being read; try again")
         return data
 
