@@ -125,7 +125,6 @@ class Context:
         self.header_key_sequence_end = _sequence_header("END", "ts_request_sequence_end")
         self.trusted_pickle: Sequence[str] | None = None
         self.max_gpu_memory: int | None = None
-        self.extra: Mapping[str, Any] = {}
 
     def begin(self, requests: Sequence[Request]) -> None:
         """Forget the last batch and describe `requests`."""
@@ -194,7 +193,6 @@ def make_context(options: LoadOptions) -> Context:
     )
     context.trusted_pickle = options.trusted_pickle
     context.max_gpu_memory = options.max_gpu_memory
-    context.extra = options.extra
     return context
 
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from hatch_mar.errors import HandlerError
 from hatch_mar.model.base_handler import BaseHandler
+from hatch_mar.model.classes import classes_of
 from hatch_mar.model.factory import FactoryHandler
 from hatch_mar.model.tracebacks import render_traceback, summarise
 from hatch_mar.ts.finder import has_own_base_handler
@@ -63,17 +64,6 @@ def find_entry_point(handler: str, model_dir: Path) -> EntryPoint:
     if len(factories) == 1:
         return _from_function(factories[0])
     raise HandlerError(_why_not(handler, attribute, classes))
-
-
-def classes_of(module: ModuleType, base: type = object) -> list[type]:
-    """Return the subclasses of `base` that are defined in `module` itself."""
-    return [
-        value
-        for value in vars(module).values()
-        if inspect.isclass(value)
-        and value.__module__ == module.__name__
-        and issubclass(value, base)
-    ]
 
 
 def _import_handler(handler: str, name: str, model_dir: Path) -> ModuleType:

@@ -129,7 +129,7 @@ class FactoryHandler:
         if _is_module(model):
             checkpoint = find_checkpoint(directory, getattr(context, "manifest", None), config)
             if checkpoint is not None:
-                trusted = checkpoint.name in _trusted_pickles(directory, context)
+                trusted = is_trusted(checkpoint, directory, context)
                 fit_state_dict(model, read_checkpoint(checkpoint, trusted=trusted), checkpoint.name)
             self.device = choose_device(gpu_id)
             model = model.to(self.device).eval()
@@ -368,20 +368,21 @@ def find_checkpoint(
     if not name:
         return None
     path = directory / name
+    if path.is_dir():
+        return None  # what a language model's own loader reads
     if not path.is_file():
         raise FileNotFoundError(f"{name}: the model's checkpoint is not in the archive")
     return path
 
 
-def _trusted_pickles(directory: Path, context: Any) -> Sequence[str]:
-    """Return the files the author lets torch unpickle: the server's word, else the seal's."""
-    told = getattr(context, "trusted_pickle", None)
-    if told is not None:
-        return list(told)
-    with contextlib.suppress(OSError, ValueError, AttributeError):
-        seal = json.loads((directory / "MAR-INF" / "SEAL.json").read_bytes())
-        return list(seal.get("trustedPickle") or ())
-    return ()
+def is_trusted(checkpoint: Path, directory: Path, context: Any) -> bool:
+    """Tell whether torch may unpickle `checkpoint` freely: the server's word, else the seal's."""
+    trusted = getattr(context, "trusted_pickle", None)
+    if trusted is None:
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            seal = json.loads((directory / "MAR-INF" / "SEAL.json").read_bytes())
+            trusted = seal.get("trustedPickle")
+    return any(directory / name == checkpoint for name in trusted or ())
 
 
 def read_checkpoint(path: Path, *, trusted: bool = False) -> Mapping[str, Any]:

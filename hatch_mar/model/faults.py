@@ -17,7 +17,9 @@ INVALID_OUTPUT = "Invalid model predict output"
 WRONG_COUNT = "number of batch response mismatched"
 UNSUPPORTED_OUTPUT = "Unsupported model output data type."
 
-PAYLOAD_TOO_LARGE, INSUFFICIENT_STORAGE = 413, 507
+OK, PAYLOAD_TOO_LARGE, INTERNAL_ERROR, INSUFFICIENT_STORAGE = 200, 413, 500, 507
+STATUSES = range(200, 600)
+"""What HTTP can say; whatever else a handler makes up becomes a 500."""
 
 logger = logging.getLogger("hatch_mar.model")
 
@@ -51,11 +53,13 @@ def answer_fault(error: Exception) -> Response:
 
 
 def _answer_refusal(error: PredictionException) -> Response:
-    status = int(error.error_code)
-    if status == 200:  # noqa: PLR2004 - TorchServe sends this body when a handler "refuses" with 200
-        return Response(200, b"error")
+    status: Any = error.error_code  # whatever the handler made it
+    if status == OK:  # TorchServe sends this body when a handler "refuses" with 200
+        return Response(OK, b"error")
     if status == PAYLOAD_TOO_LARGE:
         status = INSUFFICIENT_STORAGE
+    if not (isinstance(status, int) and status in STATUSES):
+        status = INTERNAL_ERROR
     return failure(status, str(error.message))
 
 

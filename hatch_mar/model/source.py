@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from hatch_mar.errors import HandlerError
-from hatch_mar.model.factory import find_checkpoint
+from hatch_mar.model.factory import find_checkpoint, is_trusted
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from hatch_mar.model.context import Context
 
 
@@ -22,11 +20,6 @@ class Source:
     directory: Path
     weights: Path | None = None
     model_file: Path | None = None
-    runtime: str = "auto"
-    """As in `[tool.mar]`; anything that names no runtime means: look at the files."""
-    model_class: str | None = None
-    model_args: Mapping[str, Any] = field(default_factory=dict)
-    """Keyword arguments of the model's class."""
     trusted: bool = False
     """Whether the weights may be unpickled without restriction."""
     gpu_id: int | None = None
@@ -49,15 +42,11 @@ def read_source(context: Context) -> Source:
     model_file = directory / described["modelFile"] if described.get("modelFile") else None
     if model_file is not None and not model_file.is_file():
         raise HandlerError(f"{described['modelFile']}: the model file is not in the archive")
-    extra = context.extra
     return Source(
         directory=directory,
         weights=weights,
         model_file=model_file,
-        runtime=extra.get("runtime") or "auto",
-        model_class=extra.get("model_class"),
-        model_args=extra.get("model_args") or {},
-        trusted=weights is not None and weights.name in (context.trusted_pickle or ()),
+        trusted=weights is not None and is_trusted(weights, directory, context),
         gpu_id=context.system_properties["gpu_id"],
         max_gpu_memory=context.max_gpu_memory,
     )

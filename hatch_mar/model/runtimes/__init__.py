@@ -26,7 +26,7 @@ RUNTIMES = {
     "exported": "hatch_mar.model.runtimes.exported",
     "aoti": "hatch_mar.model.runtimes.aoti",
 }
-"""Every runtime by the name that `[tool.mar]` uses. Each module has a class `ModelRuntime`."""
+"""Every runtime by name. Each module has a class `ModelRuntime`."""
 
 
 class Runtime(Protocol):
@@ -58,13 +58,11 @@ class Runtime(Protocol):
 
 
 def choose_runtime(source: Source) -> str:
-    """Return the name of the runtime for `source`: the declared one, or what its files call for.
+    """Return the name of the runtime that the files of `source` call for.
 
     Raises:
-        HandlerError: the files call for none.
+        HandlerError: they call for none.
     """
-    if source.runtime in RUNTIMES:
-        return source.runtime
     if source.model_file is not None:
         return "eager"
     if source.weights is not None:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch._inductor
 
-from hatch_mar.errors import HandlerError
 from hatch_mar.model.runtimes.modules import ModuleRuntime
 
 if TYPE_CHECKING:
@@ -19,7 +18,6 @@ class ModelRuntime(ModuleRuntime):
 
     def load(self, source: Source, device: Any) -> Any:  # noqa: ANN401 - torch is untyped here
         """See `Runtime.load`; the model runs on the kind of device it was compiled for."""
-        if source.weights is None:
-            raise HandlerError("runtime 'aoti': needs weights")
+        assert source.weights is not None
         index = device.index if device.type == "cuda" else -1
         return torch._inductor.aoti_load_package(str(source.weights), device_index=index)  # noqa: SLF001

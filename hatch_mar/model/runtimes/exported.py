@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.export.passes
 
-from hatch_mar.errors import HandlerError
 from hatch_mar.model.runtimes.modules import ModuleRuntime
 
 if TYPE_CHECKING:
@@ -19,8 +18,7 @@ class ModelRuntime(ModuleRuntime):
 
     def load(self, source: Source, device: Any) -> Any:  # noqa: ANN401 - torch is untyped here
         """See `Runtime.load`."""
-        if source.weights is None:
-            raise HandlerError("runtime 'exported': needs weights")
+        assert source.weights is not None
         program = torch.export.load(str(source.weights))
         if device.type != "cpu":
             program = torch.export.passes.move_to_device_pass(program, str(device))

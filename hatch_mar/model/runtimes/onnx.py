@@ -50,8 +50,7 @@ class ModelRuntime:
 
     def load(self, source: Source, device: DeviceName) -> Any:  # noqa: ANN401 - untyped library
         """Return an `InferenceSession`; see `Runtime.load`."""
-        if source.weights is None:
-            raise HandlerError("runtime 'onnx': needs weights")
+        assert source.weights is not None
         options = onnxruntime.SessionOptions()
         # ONNX Runtime has a thread pool of its own, which does not heed what bounds torch's.
         options.intra_op_num_threads = int(os.environ.get("OMP_NUM_THREADS") or 0)

@@ -20,7 +20,8 @@ class ModelRuntime(torchscript.ModelRuntime):
         """See `Runtime.load`."""
         if device.type != "cuda":
             raise HandlerError("runtime 'tensorrt': needs a GPU, and this worker was given none")
-        if source.weights is not None and source.weights.suffix != ".pt":
+        assert source.weights is not None
+        if source.weights.suffix in (".engine", ".plan"):
             raise HandlerError(
                 f"{source.weights.name}: a bare TensorRT engine; save the module that "
                 "torch_tensorrt compiled as TorchScript (.pt) instead"

@@ -19,8 +19,7 @@ class ModelRuntime(ModuleRuntime):
 
     def load(self, source: Source, device: Any) -> Any:  # noqa: ANN401 - torch is untyped here
         """See `Runtime.load`."""
-        if source.weights is None:
-            raise HandlerError("runtime 'torchscript': needs weights")
+        assert source.weights is not None
         try:
             with warnings.catch_warnings():
                 # TorchScript is deprecated; who serves an archive of it knows, or cannot help it.

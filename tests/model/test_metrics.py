@@ -1,0 +1,121 @@
+"""`context.metrics`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from hatch_mar.model.metrics import Dimension, Metrics, MetricTypes
+
+
+@pytest.fixture
+def metrics() -> Metrics:
+    metrics = Metrics("digits")
+    metrics.request_ids = {0: "one", 1: "two"}
+    return metrics
+
+
+def only(metrics: Metrics) -> dict[str, Any]:
+    (measurement,) = metrics.drain()
+    return measurement.as_dict()
+
+
+def test_a_counter(metrics: Metrics) -> None:
+    metrics.add_counter("Hits", 2, 1, [Dimension("Kind", "good")])
+    assert only(metrics) == {
+        "name": "Hits",
+        "value": 2,
+        "unit": "Count",
+        "type": "counter",
+        "dimensions": [["Kind", "good"], ["ModelName", "digits"], ["Level", "Model"]],
+        "requestId": "two",
+    }
+
+
+def test_without_an_index_it_is_about_the_whole_batch(metrics: Metrics) -> None:
+    metrics.add_counter("Hits", 1)
+    assert only(metrics)["requestId"] == "one,two"
+
+
+@pytest.mark.parametrize(
+    ("method", "arguments", "unit", "kind"),
+    [
+        ("add_time", ("T", 1.5, None, "s"), "Seconds", "gauge"),
+        ("add_time", ("T", 1.5), "Milliseconds", "gauge"),
+        ("add_size", ("S", 1.5, None, "kB"), "Kilobytes", "gauge"),
+        ("add_size", ("S", 1.5), "Megabytes", "gauge"),
+        ("add_percent", ("P", 50), "Percent", "gauge"),
+        ("add_error", ("E", 1), "", "counter"),
+        ("add_metric", ("M", 1, "apples"), "apples", "counter"),
+    ],
+)
+def test_each_method_has_its_unit_and_type(
+    metrics: Metrics, method: str, arguments: tuple[Any, ...], unit: str, kind: str
+) -> None:
+    getattr(metrics, method)(*arguments)
+    measured = only(metrics)
+    assert (measured["unit"], measured["type"]) == (unit, kind)
+
+
+def test_the_type_can_be_said(metrics: Metrics) -> None:
+    metrics.add_metric("M", 1, "ms", metric_type=MetricTypes.HISTOGRAM)
+    assert only(metrics)["type"] == "histogram"
+
+
+@pytest.mark.parametrize("method", ["add_time", "add_size"])
+def test_a_wrong_unit_is_refused(metrics: Metrics, method: str) -> None:
+    with pytest.raises(ValueError, match="the unit must be one of"):
+        getattr(metrics, method)("X", 1, None, "furlong")
+
+
+def test_dimensions_of_one_call_stay_with_it(metrics: Metrics) -> None:
+    dimensions = [Dimension("a", 1)]
+    metrics.add_counter("Hits", 1, None, dimensions)
+    metrics.add_counter("Hits", 1)
+    first, second = metrics.drain()
+    assert len(first.dimensions) == 3
+    assert len(second.dimensions) == 2
+    assert len(dimensions) == 1
+
+
+def test_draining_takes_everything_once(metrics: Metrics) -> None:
+    metrics.add_counter("a", 1)
+    metrics.add_counter("b", 1)
+    assert [measurement.name for measurement in metrics.drain()] == ["a", "b"]
+    assert metrics.drain() == []
+
+
+def test_a_declared_metric(metrics: Metrics) -> None:
+    metric = metrics.add_metric_to_cache("Size", "MB", ["Layer"], MetricTypes.GAUGE)
+    metric.add_or_update(3, ["first"], request_id="one")
+    assert only(metrics) == {
+        "name": "Size",
+        "value": 3,
+        "unit": "Megabytes",
+        "type": "gauge",
+        "dimensions": [["Layer", "first"]],
+        "requestId": "one",
+    }
+
+
+def test_a_metric_is_declared_once(metrics: Metrics) -> None:
+    first = metrics.add_metric_to_cache("Size", "MB", ["Layer"])
+    assert metrics.add_metric_to_cache("Size", "MB", ["Layer"]) is first
+    assert metrics.get_metric("Size") is first
+
+
+def test_a_metric_of_another_type_was_not_declared(metrics: Metrics) -> None:
+    metrics.add_metric_to_cache("Size", "MB")
+    with pytest.raises(KeyError):
+        metrics.get_metric("Size", MetricTypes.GAUGE)
+
+
+def test_values_must_match_the_dimensions(metrics: Metrics) -> None:
+    metric = metrics.add_metric_to_cache("Size", "MB", ["Layer"])
+    with pytest.raises(ValueError, match="'Size': has the dimensions"):
+        metric.add_or_update(3, ["a", "b"])
+
+
+def test_a_dimension_reads_as_in_the_logs() -> None:
+    assert str(Dimension("Level", "Model")) == "Level:Model"

@@ -1,0 +1,183 @@
+"""A loaded model: what its clients are told, whatever the handler does."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.support.models import Ask, Load, MakeModel
+
+HANDLER = """
+from ts.utils.util import PredictionException
+
+calls = []
+
+def handle(data, context):
+    if data is None:
+        return None
+    calls.append([row["body"] for row in data])
+    for row in data:
+        if row["body"] == "boom":
+            raise RuntimeError("boom")
+        if row["body"] == "cuda":
+            raise RuntimeError("CUDA out of memory")
+        if row["body"] == "memory":
+            raise MemoryError
+        if row["body"] == "exit":
+            raise SystemExit(3)
+        if isinstance(row["body"], list):
+            raise PredictionException(*row["body"])
+    return [row["body"].upper() for row in data]
+"""
+FAILED = (503, "Prediction failed", True)
+
+
+@pytest.fixture
+def predict(make_model: MakeModel, load_model: Load, ask: Ask) -> Callable[..., Any]:
+    """Answer bodies with HANDLER; return status, text and whether it is an error."""
+
+    def answer(*bodies: str, isolate: bool | None = None) -> list[tuple[int, str, bool]]:
+        model = load_model(make_model({"handler.py": HANDLER}, isolate=isolate))
+        requests = [
+            ask(body.encode(), "application/json" if body.startswith("[") else "text/plain")
+            for body in bodies
+        ]
+        return [
+            (response.status, bytes(response.body).decode(), response.error)
+            for response in model.predict(requests)
+        ]
+
+    return answer
+
+
+def test_a_batch_is_answered_in_order(predict: Any) -> None:
+    assert predict("a", "b") == [(200, "A", False), (200, "B", False)]
+
+
+def test_an_exception_fails_the_batch(predict: Any) -> None:
+    assert predict("a", "boom") == [FAILED, FAILED]
+
+
+def test_one_bad_item_fails_alone_if_asked_for(predict: Any) -> None:
+    answers = predict("a", "b", "boom", "c", "d", isolate=True)
+    assert [status for status, _, _ in answers] == [200, 200, 503, 200, 200]
+    assert [text for _, text, _ in answers] == ["A", "B", "Prediction failed", "C", "D"]
+
+
+@pytest.mark.parametrize("body", ["cuda", "memory"])
+def test_a_lack_of_memory_is_507(predict: Any, body: str) -> None:
+    assert predict(body) == [(507, "Out of resources", True)]
+
+
+@pytest.mark.parametrize(
+    ("raised", "expected"),
+    [
+        ('["not you", 422]', (422, "not you", True)),
+        ('["no code"]', (500, "no code", True)),
+        ('["too big", 413]', (507, "too big", True)),
+        ('["fine", 200]', (200, "error", False)),
+        ('["nonsense", 7]', (500, "nonsense", True)),
+        ('["nonsense", "x"]', (500, "nonsense", True)),
+    ],
+)
+def test_a_handler_can_refuse(predict: Any, raised: str, expected: tuple[int, str, bool]) -> None:
+    assert predict(raised) == [expected]
+
+
+def test_a_handler_that_exits_takes_the_worker_with_it(predict: Any) -> None:
+    with pytest.raises(SystemExit):
+        predict("a", "exit", isolate=True)
+
+
+def test_a_traceback_is_logged_once_for_each_bad_item(
+    predict: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.ERROR, "hatch_mar.model"):
+        predict("a", "boom", "b", "c", isolate=True)
+    (record,) = caplog.records
+    text = record.getMessage()
+    assert text.count("Traceback") == 1
+    assert "handler.py" in text
+    assert "During handling" not in text
+    assert "hatch_mar/model" not in text
+
+
+def test_a_refusal_is_no_error_of_the_server(
+    predict: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING, "hatch_mar.model"):
+        predict('["not you", 422]')
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+
+
+def test_rows_of_a_second_attempt_are_untouched(
+    make_model: MakeModel, load_model: Load, ask: Ask
+) -> None:
+    handler = """
+def handle(data, context):
+    if data is None:
+        return None
+    values = [row.pop("body") for row in data]
+    if len(values) > 1:
+        raise RuntimeError("one at a time")
+    return values
+"""
+    model = load_model(make_model({"handler.py": handler}, isolate=True))
+    answers = model.predict([ask(b"1"), ask(b"2"), ask(b"3")])
+    assert [answer.body for answer in answers] == [b"1", b"2", b"3"]
+
+
+def test_a_second_attempt_knows_its_own_requests(
+    make_model: MakeModel, load_model: Load, ask: Ask
+) -> None:
+    handler = """
+def handle(data, context):
+    if data is None:
+        return None
+    if len(data) > 1:
+        context.set_all_response_status(299)
+        raise RuntimeError("one at a time")
+    return [[context.get_request_id(i), len(context.request_ids)] for i in range(len(data))]
+"""
+    model = load_model(make_model({"handler.py": handler}, isolate=True))
+    answers = model.predict([ask(id="one"), ask(id="two")])
+    assert [answer.status for answer in answers] == [200, 200]
+    assert [b"one" in answer.body for answer in answers] == [True, False]
+
+
+def test_measurements_can_be_taken(make_model: MakeModel, load_model: Load, ask: Ask) -> None:
+    handler = """
+def handle(data, context):
+    if data is None:
+        return None
+    context.metrics.add_counter("Rows", len(data))
+    return data
+"""
+    model = load_model(make_model({"handler.py": handler}))
+    model.predict([ask(b"1", id="a"), ask(b"2", id="b")])
+    (measurement,) = model.drain_metrics()
+    assert (measurement.name, measurement.value, measurement.request_id) == ("Rows", 2, "a,b")
+    assert model.drain_metrics() == []
+
+
+def test_without_a_gpu_no_device_is_lost(predict: Any, load_model: Load) -> None:
+    assert predict("cuda")[0][0] == 507
+
+
+def test_a_coroutine_is_run_to_its_end(make_model: MakeModel, load_model: Load, ask: Ask) -> None:
+    handler = """
+import asyncio
+
+async def handle(data, context):
+    if data is None:
+        return None
+    await asyncio.sleep(0)
+    return [row["body"] for row in data]
+"""
+    model = load_model(make_model({"handler.py": handler}))
+    assert model.predict([ask(b"1")])[0].body == b"1"
