@@ -211,6 +211,8 @@ class Service:
         """
         self.closing = True
         pools = [pool for model in self._models.values() for pool in model.versions.values()]
+        for pool in pools:
+            pool.closing = True
         await asyncio.gather(*(pool.close(timeout=timeout) for pool in pools))
 
     def _devices(self) -> Placement:
