@@ -21,34 +21,25 @@ from hatch_mar.archive.read import (
 from hatch_mar.errors import TargetError
 
 
-def installed_models() -> dict[str, str]:
-    """Return the packages of all installed models, by the name that each is served under.
-
-    Raises:
-        TargetError: two packages want one name.
-    """
-    packages: dict[str, str] = {}
-    for entry in sorted(entry_points(group=ENTRY_POINT_GROUP)):
-        other = packages.setdefault(entry.name, entry.value)
-        if other != entry.value:
-            raise TargetError(
-                f"{entry.name}: both '{other}' and '{entry.value}' are installed under this name; "
-                "name the package"
-            )
-    return packages
+def installed_models() -> list[tuple[str, str]]:
+    """Return the served name and the package of every installed model, sorted."""
+    return sorted({(entry.name, entry.value) for entry in entry_points(group=ENTRY_POINT_GROUP)})
 
 
 def find_package(model: str) -> Path:
     """Return the directory of the package of `model`, a served name or the package's own.
 
     Raises:
-        TargetError: no such model is installed, or its files are gone.
+        TargetError: no such model is installed, its files are gone, or two packages want the name.
     """
     models = installed_models()
-    package = models.get(model, model)
-    if package not in models.values():
-        known = ", ".join(sorted(models)) or "none"
+    packages = sorted({package for name, package in models if model in (name, package)})
+    if not packages:
+        known = ", ".join(name for name, _ in models) or "none"
         raise TargetError(f"{model}: no such model is installed (installed: {known})")
+    if len(packages) > 1:
+        raise TargetError(f"{model}: more than one package has this name: {', '.join(packages)}")
+    package = packages[0]
     spec = find_spec(package)
     if spec is None or not spec.submodule_search_locations:
         raise TargetError(f"{model}: its package '{package}' cannot be found; install it again")
@@ -73,7 +64,7 @@ def open_installed(model: str) -> Archive:
     """Open the installed `model`, a served name or the name of its package.
 
     Raises:
-        TargetError: no such model is installed, or its package is gone.
+        TargetError: as `find_package`.
         ArchiveError: its files are no archive.
     """
     package = find_package(model)

@@ -11,7 +11,6 @@ import pytest
 from tests.support.builds import (
     SAMPLE_PROJECT,
     Environment,
-    Shared,
     copy_project,
     make_environment,
     only,
@@ -28,6 +27,7 @@ MODEL = {
     "base_handler.py",
     "digits.pt",
     "handler.py",
+    "index_to_name.json",
     "model-config.yaml",
     "requirements.txt",
     "sources.tar",
@@ -53,6 +53,8 @@ WHEEL_FILE, SDIST_FILE, MAR_FILE = (
     "digits-1.0.0.mar",
 )
 
+UV_BUILD = ["uv", "build", "--python", sys.executable]
+
 
 class FrontEnd(NamedTuple):
     """A way to build, and what it leaves in the directory it is given."""
@@ -71,7 +73,7 @@ FRONT_ENDS = {
     "python -m build": FrontEnd(
         lambda out: [sys.executable, "-m", "build", "--outdir", out], BOTH
     ),
-    "uv build": FrontEnd(lambda out: ["uv", "build", "--out-dir", out], {*BOTH, ".gitignore"}),
+    "uv build": FrontEnd(lambda out: [*UV_BUILD, "--out-dir", out], {*BOTH, ".gitignore"}),
 }
 
 
@@ -184,13 +186,13 @@ MISTAKES = {
     "hatch": ["hatch", "build"],
     "pip": [sys.executable, "-m", "pip", "wheel", ".", "--no-deps", "-w", "dist"],
     "build": [sys.executable, "-m", "build"],
-    "uv": ["uv", "build"],
+    "uv": UV_BUILD,
 }
 
 
 @pytest.mark.parametrize("front_end", MISTAKES)
 def test_mistakes_are_one_message_without_a_traceback(
-    front_end: str, tmp_path: Path, build_environ: dict[str, str], shared: Shared
+    front_end: str, tmp_path: Path, build_environ: dict[str, str]
 ) -> None:
     project = copy_project(SAMPLE_PROJECT, tmp_path / "digits")
     pyproject = project / "pyproject.toml"
@@ -201,7 +203,7 @@ def test_mistakes_are_one_message_without_a_traceback(
     for said in ("tool.mar.batchsize", "handlr.py", 'add "hatch-mar[serve]"'):
         assert out.count(said) == 1, out
     assert "Traceback" not in out
-    assert not list(project.glob("dist/*.*"))
+    assert not list(project.glob("dist/digits*"))
 
 
 EXTRA = "[tool.mar]\nbatchsize = 4"

@@ -80,14 +80,6 @@ class Environment:
             *("--no-deps", "--no-index", "--offline", "--quiet", *arguments),
         )
 
-    def hatchling(self, project: Path, target: str, into: Path, env: Mapping[str, str]) -> str:
-        """Run `hatchling build` in this environment: a build without the isolation's seconds."""
-        return run(
-            *(self.python, "-m", "hatchling", "build", "-t", target, "-d", into),
-            cwd=project,
-            env=env,
-        )
-
 
 def make_environment(path: Path) -> Environment:
     """Make an empty environment at `path` that sees this one's packages.
@@ -196,7 +188,6 @@ def build_environ(shared: Shared, wheelhouse: Path) -> dict[str, str]:
         "PIP_DISABLE_PIP_VERSION_CHECK": "1",
         "UV_CONSTRAINT": constraints,
         "UV_FIND_LINKS": ",".join(places),
-        "UV_PYTHON": sys.executable,
         "UV_PYTHON_DOWNLOADS": "never",
         # hatch keeps build environments: one of an earlier session has an older hatch-mar
         "HATCH_DATA_DIR": str(shared.path / "hatch"),
@@ -208,7 +199,10 @@ def serving_env(shared: Shared, wheelhouse: Path) -> Environment:
     """An environment with hatch-mar installed from its wheel, and hatchling and torch in sight."""
 
     def make(into: Path) -> None:
-        make_environment(into).install(*wheelhouse.glob("*.whl"))
+        environment = make_environment(into)
+        environment.install(*wheelhouse.glob("*.whl"))
+        # What hatchling asks an isolated build of an editable wheel for.
+        run(_uv(), "pip", "install", "--quiet", "--python", environment.python, "editables~=0.3")
 
     return Environment(shared.once("serving", make))
 
@@ -219,8 +213,8 @@ def sample_dist(shared: Shared, serving_env: Environment, build_environ: dict[st
 
     def make(into: Path) -> None:
         project = copy_project(SAMPLE_PROJECT, into / "project")
-        serving_env.hatchling(project, "sdist", into / "dist", build_environ)
-        serving_env.hatchling(project, "wheel", into / "dist", build_environ)
+        command = [serving_env.python, "-m", "hatchling", "build", "-d", into / "dist"]
+        run(*command, "-t", "sdist", "-t", "wheel", cwd=project, env=build_environ)
 
     return shared.once("sample", make) / "dist"
 
