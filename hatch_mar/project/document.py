@@ -59,7 +59,8 @@ class Document:
 
     values: dict[str, Any] = field(default_factory=dict)
     _prefixes: dict[KeyPath, tuple[str, str]] = field(default_factory=dict)
-    _weights_form: str = "list"
+    _weights: Any = None
+    """`weights` as the author wrote it."""
 
     def origin(self, path: KeyPath) -> Origin:
         """Return where the value at `path` stands, or where it would have to."""
@@ -92,7 +93,7 @@ class Document:
             self._forget(key)
             self._prefixes[(key,)] = (file, prefix)
             if key == "weights":
-                self._weights_form = type(value).__name__
+                self._weights = value
                 value = weights_tables(value)  # noqa: PLW2901 - one shape from here on
             self.values[key] = value
 
@@ -131,12 +132,16 @@ class Document:
 
     def _as_written(self, path: KeyPath) -> KeyPath:
         """Undo what `weights_tables` did, so that a key path is the one the author knows."""
-        if path[0] == "weights" and len(path) > 1:
-            if self._weights_form == "str":
-                return path[:1]
-            if self._weights_form == "dict":
-                return path[:1] + path[2:]
-        return path
+        if path[0] != "weights" or len(path) == 1:
+            return path
+        if isinstance(self._weights, str):
+            return path[:1]
+        if isinstance(self._weights, Mapping):
+            return path[:1] + path[2:]
+        entries: dict[str | int, Any] = {}
+        if isinstance(self._weights, list):
+            entries.update(enumerate(self._weights))
+        return path[:2] if isinstance(entries.get(path[1]), str) else path
 
 
 def render(path: KeyPath) -> str:

@@ -119,7 +119,7 @@ def _complain_of_stragglers(
     """Complain if an import finds its module in the project, but not in the model directory."""
     if reading.broken & {"extra-files", "packages"}:
         return
-    root = stop.path.parents[stop.name.count(".") + (stop.path.name == "__init__.py")]
+    root = _import_root(stop)
     travelling = set(modules.values())
     for target in _targets(stop, each):
         top = target.partition(".")[0]
@@ -140,6 +140,15 @@ def _complain_of_stragglers(
                 f"{place}: '{target}' is not in the archive, only in what pip installs; "
                 f'`packages = ["{target}"]` takes it along'
             )
+
+
+def _import_root(stop: _Stop) -> Path:
+    """Return the folder of the project that plays the part of the model directory's root."""
+    dotted = stop.path.parent if stop.path.name == "__init__.py" else stop.path.with_suffix("")
+    parts = stop.name.split(".")
+    if dotted.parts[-len(parts) :] == tuple(parts):
+        return Path(*dotted.parts[: -len(parts)])
+    return stop.path.parent  # a file that `to` moves
 
 
 def _is_standard(target: str) -> bool:

@@ -1,0 +1,156 @@
+"""Which layer wins, and how a mistake in each of them is named."""
+
+from __future__ import annotations
+
+import pytest
+
+from hatch_mar.project.document import find_hook_table, parse, read_pyproject, render
+from tests.project.scratch import Scratch
+
+
+def test_the_hook_table_wins_over_the_tool_table(scratch: Scratch) -> None:
+    scratch.configure('name = "from-tool"')
+    scratch.hook = {"name": "from-hook"}
+    assert scratch.spec().name == "from-hook"
+
+
+def test_the_environment_wins_over_the_hook_table(scratch: Scratch) -> None:
+    scratch.hook = {"name": "from-hook"}
+    scratch.environ = {"HATCH_MAR_NAME": "from-environment"}
+    assert scratch.spec().name == "from-environment"
+
+
+def test_layers_merge_sub_tables_key_by_key(scratch: Scratch) -> None:
+    scratch.configure('archive.filename = "a.mar"\narchive.directory = "archives"')
+    scratch.hook = {"archive": {"filename": "b.mar"}}
+    scratch.environ = {"HATCH_MAR_ARCHIVE_COMPRESSION": "deflated"}
+    archive = scratch.spec().archive
+    assert (archive.filename, str(archive.directory)) == ("b.mar", "archives")
+    assert archive.compression == "deflated"
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "dependencies",
+        "require-runtime-dependencies",
+        "require-runtime-features",
+        "enable-by-default",
+        "path",
+    ],
+)
+def test_hatchlings_own_hook_keys_are_passed_over(scratch: Scratch, key: str) -> None:
+    scratch.hook = {key: "anything"}
+    assert scratch.spec().name == "digits"
+
+
+def test_the_hook_table_is_not_changed(scratch: Scratch) -> None:
+    scratch.write({"w.pt": b"1", "v.pt": b"2"})
+    scratch.hook = {"weights": [{"source": "w.pt"}]}
+    scratch.environ = {"HATCH_MAR_WEIGHTS_0_SOURCE": "v.pt"}
+    assert scratch.spec().weights[0].target == "v.pt"
+    assert scratch.hook == {"weights": [{"source": "w.pt"}]}
+
+
+def test_a_variable_reaches_into_arrays_of_tables(scratch: Scratch) -> None:
+    scratch.write({"w.pt": b"1234"})
+    scratch.environ = {"HATCH_MAR_WEIGHTS_0_SOURCE": "w.pt", "HATCH_MAR_WEIGHTS_0_SIZE": "4"}
+    assert scratch.spec().weights[0].path == scratch.root / "w.pt"
+
+
+def test_a_variable_may_hold_an_array(scratch: Scratch) -> None:
+    scratch.environ = {"HATCH_MAR_REQUIREMENTS": '["scipy"]'}
+    assert scratch.content("requirements.txt") == b"scipy\n"
+
+
+def test_a_version_from_the_environment_is_text(scratch: Scratch) -> None:
+    scratch.environ = {"HATCH_MAR_VERSION": "1.10"}
+    assert scratch.spec().version == "1.10"
+
+
+def test_a_number_and_a_boolean_from_the_environment(scratch: Scratch) -> None:
+    scratch.environ = {
+        "HATCH_MAR_SYSTEM_MAX_GPU_MEMORY": "500",
+        "HATCH_MAR_ARCHIVE_ENABLED": "false",
+        "HATCH_MAR_SERVE_BATCH_SIZE": "8",
+    }
+    spec = scratch.spec()
+    assert spec.config == {"batchSize": 8, "system": {"maxGPUMemory": 500}}
+    assert not spec.archive.enabled
+
+
+def test_variables_of_the_runner_are_none_of_ours(scratch: Scratch) -> None:
+    scratch.environ = {"HATCH_MAR_SERVE_PORT": "8080", "HATCH_MAR_DIR": "x", "HATCH_MAR_DEBUG": "1"}
+    assert scratch.spec().config == {}
+
+
+def test_a_mistake_in_the_environment_names_the_variable(scratch: Scratch) -> None:
+    scratch.environ = {"HATCH_MAR_ARCHIVE_FORMAT": "zip"}
+    assert scratch.problem() == (
+        "environment: HATCH_MAR_ARCHIVE_FORMAT: 'zip' is not one of mar, tgz, dir"
+    )
+
+
+def test_a_mistake_in_the_hook_table_names_that_table(scratch: Scratch) -> None:
+    scratch.hook = {"archive": {"formt": "mar"}}
+    assert scratch.problem() == (
+        "pyproject.toml: tool.hatch.build.hooks.mar.archive.formt: unknown key; "
+        "did you mean 'format'?"
+    )
+
+
+@pytest.mark.parametrize(
+    ("weights", "key"),
+    [
+        ('"w.pt"', "tool.mar.weights"),
+        ('{ source = "w.pt" }', "tool.mar.weights.source"),
+        ('[{ source = "w.pt" }]', "tool.mar.weights[0].source"),
+    ],
+)
+def test_a_key_path_is_the_one_the_author_wrote(scratch: Scratch, weights: str, key: str) -> None:
+    scratch.configure(f"weights = {weights}")
+    assert scratch.problem() == f"pyproject.toml: {key}: 'w.pt' does not exist"
+
+
+def test_a_missing_pyproject_is_the_only_problem(scratch: Scratch) -> None:
+    (scratch.root / "pyproject.toml").unlink()
+    assert scratch.problem().startswith("pyproject.toml: not found in ")
+
+
+def test_broken_toml_is_the_only_problem(scratch: Scratch) -> None:
+    scratch.write({"pyproject.toml": "[project\n"})
+    assert "line 1" in scratch.problem()
+
+
+@pytest.mark.parametrize("text", ["tool = 3", "tool.mar = 3", "project = 3"])
+def test_a_table_that_is_none_is_a_problem_and_no_crash(scratch: Scratch, text: str) -> None:
+    scratch.write({"pyproject.toml": f"{text}\n"})
+    assert scratch.problems()
+
+
+def test_key_paths_render_and_parse() -> None:
+    path = ("tool", "weights", 0, "source")
+    assert render(path) == "tool.weights[0].source"
+    assert parse(render(path)) == path
+
+
+HOOK = "[tool.hatch.build.hooks.mar]\nname = 'all'\n"
+WHEEL_HOOK = "[tool.hatch.build.targets.wheel.hooks.mar]\nname = 'wheel'\n"
+
+
+@pytest.mark.parametrize(
+    ("pyproject", "hatch", "name"),
+    [
+        (HOOK, "", "all"),
+        (HOOK + WHEEL_HOOK, "", "wheel"),
+        (HOOK, "[build.hooks.mar]\nname = 'own'\n", "own"),
+        (HOOK, "[build]\n", None),
+        ("", "", None),
+    ],
+)
+def test_the_hook_table_is_found_where_hatchling_finds_it(
+    scratch: Scratch, pyproject: str, hatch: str, name: str | None
+) -> None:
+    scratch.write({"pyproject.toml": pyproject, "hatch.toml": hatch})
+    table = find_hook_table(scratch.root, read_pyproject(scratch.root, []))
+    assert (table or {}).get("name") == name

@@ -1,0 +1,207 @@
+"""Extra files: which they are, and where each goes."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+
+import pytest
+
+from tests.project.scratch import FACTORY_HANDLER, Scratch
+
+TARBALL = 'extra-layout = "tarball"\n'
+
+
+@pytest.fixture
+def rich(scratch: Scratch) -> Scratch:
+    """A project with files in folders; some of them nobody wants."""
+    scratch.write(
+        {
+            "data/labels.txt": "a",
+            "data/deep/words.txt": "b",
+            "data/deep/more/words.csv": "c",
+            "data/.cache/x.txt": "hidden",
+            "data/__pycache__/x.txt": "cached",
+            "data/deep/x.pyc": "compiled",
+            "handler.py": FACTORY_HANDLER,
+        }
+    )
+    return scratch
+
+
+def extra_names(scratch: Scratch) -> list[str]:
+    ours = {"handler.py", "requirements.txt", "base_handler.py"}
+    return [name for name in scratch.members() if name not in ours]
+
+
+def packed_names(scratch: Scratch, name: str = "extra_files.tar") -> list[str]:
+    with tarfile.open(fileobj=io.BytesIO(scratch.content(name))) as tar:
+        return tar.getnames()
+
+
+@pytest.mark.parametrize(
+    ("layout", "extra", "names"),
+    [
+        ("tree", '"data/labels.txt"', ["data/labels.txt"]),
+        ("tree", '"data"', ["data/deep/more/words.csv", "data/deep/words.txt", "data/labels.txt"]),
+        ("tree", '"data/*"', ["data/deep/more/words.csv", "data/deep/words.txt",
+                              "data/labels.txt"]),
+        ("tree", '"data/**/*.txt"', ["data/deep/words.txt", "data/labels.txt"]),
+        ("tree", '"data/.cache/x.txt"', ["data/.cache/x.txt"]),
+        ("tree", '"./data/../data/labels.txt"', ["data/labels.txt"]),
+        ("tree", '"data/labels.txt", "data/*.txt"', ["data/labels.txt"]),
+        ("flat", '"data/labels.txt"', ["labels.txt"]),
+        ("flat", '"data"', ["deep/more/words.csv", "deep/words.txt", "labels.txt"]),
+        ("flat", '"data/**/*.txt"', ["labels.txt", "words.txt"]),
+        ("tree", '{ from = "data/labels.txt", to = "names.txt" }', ["names.txt"]),
+        ("tree", '{ from = "data/labels.txt", to = "names/" }', ["names/labels.txt"]),
+        ("tree", '{ from = "data/deep", to = "words" }', ["words/more/words.csv",
+                                                          "words/words.txt"]),
+        ("tree", '{ from = "data/*.txt", to = "." }', ["labels.txt"]),
+    ],
+)  # fmt: skip
+def test_places(rich: Scratch, layout: str, extra: str, names: list[str]) -> None:
+    rich.configure(f'extra-files = [{extra}]\nextra-layout = "{layout}"')
+    assert extra_names(rich) == names
+
+
+@pytest.mark.parametrize(
+    ("extra", "problem"),
+    [
+        ('"data/label.txt"', ": 'data/label.txt' does not exist; did you mean 'data/labels.txt'?"),
+        ('"data/*.json"', ": 'data/*.json' matches no file"),
+        ('{ from = "dat", to = "x" }', ".from: 'dat' does not exist; did you mean 'data'?"),
+        ('{ from = "data", to = "../x" }', ".to: '../x' is not in the model directory"),
+        ('"/etc/passwd"', ": '/etc/passwd' is absolute; write it relative to the project's root"),
+        ('"../*"', ": '../*' leads out of the project; copy the file into it"),
+    ],
+)
+def test_an_entry_that_is_nothing(rich: Scratch, extra: str, problem: str) -> None:
+    rich.configure(f"extra-files = [{extra}]")
+    assert rich.problem() == f"pyproject.toml: tool.mar.extra-files[0]{problem}"
+
+
+def test_a_glob_does_not_follow_a_link_out_of_the_project(rich: Scratch) -> None:
+    (rich.root.parent / "secret.txt").write_text("x")
+    (rich.root / "data" / "secret.txt").symlink_to("../../secret.txt")
+    rich.configure('extra-files = ["data/*.txt"]')
+    assert "'data/secret.txt' leads out of the project" in rich.problem()
+
+
+def test_a_loop_of_links_ends(rich: Scratch) -> None:
+    (rich.root / "data" / "again").symlink_to("../data")
+    rich.configure('extra-files = ["data"]')
+    assert "data/labels.txt" in rich.members()
+
+
+def test_flat_names_that_meet_are_an_error(rich: Scratch) -> None:
+    rich.write({"data/words.txt": "other"})
+    rich.configure('extra-files = ["data/**/*.txt"]\nextra-layout = "flat"')
+    assert rich.problem() == (
+        "pyproject.toml: tool.mar.extra-files[0]: 'words.txt' (words.txt) collides with "
+        "'words.txt' of `extra-files[0]` in the model directory; give one another place "
+        "(`{ from, to }`) or name"
+    )
+
+
+@pytest.mark.parametrize("name", ["Handler.py", "handler.py/x.txt", "REQUIREMENTS.TXT"])
+def test_names_that_meet_on_some_machine_are_an_error(rich: Scratch, name: str) -> None:
+    rich.configure(f'extra-files = [{{ from = "data/labels.txt", to = "{name}" }}]')
+    assert "collides with" in rich.problem()
+
+
+@pytest.mark.parametrize("name", ["MAR-INF/x.txt", "mar-inf/x.txt", ".hatch-mar/x.txt"])
+def test_reserved_folders(rich: Scratch, name: str) -> None:
+    rich.configure(f'extra-files = [{{ from = "data/labels.txt", to = "{name}" }}]')
+    assert "is in a folder that is not yours" in rich.problem()
+
+
+def test_a_tarball_is_built_and_named_in_the_config(rich: Scratch) -> None:
+    rich.configure(f'{TARBALL}extra-files = ["data/**/*.txt"]')
+    assert extra_names(rich) == ["extra_files.tar", "model-config.yaml"]
+    assert packed_names(rich) == ["data/deep/words.txt", "data/labels.txt"]
+    assert rich.content("model-config.yaml") == b"system:\n  extraFiles: extra_files.tar\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "magic"), [("code.tar", b"data"), ("code.tar.gz", b"\x1f\x8b"), ("c.tgz", b"\x1f\x8b")]
+)
+def test_the_config_names_the_tarball_to_build(rich: Scratch, name: str, magic: bytes) -> None:
+    config = f"# mine\nsystem:\n  extraFiles: {name}\n"
+    rich.write({"model-config.yaml": config})
+    rich.configure(f'{TARBALL}extra-files = ["data/**/*.txt"]')
+    assert rich.content(name).startswith(magic)
+    assert rich.content("model-config.yaml").decode() == config
+
+
+def test_the_table_names_the_tarball_to_build(rich: Scratch) -> None:
+    rich.configure(f'{TARBALL}extra-files = ["data"]\nsystem.extra-files = "code.tar"')
+    assert "code.tar" in rich.members()
+
+
+def test_ready_made_tarballs_travel_as_they_are(rich: Scratch) -> None:
+    rich.write({"libs/a.zip": b"zip", "b.tar": b"tar"})
+    rich.configure(f'{TARBALL}extra-files = ["data"]\nsystem.extra-files = ["libs/a.zip", "b.tar"]')
+    assert extra_names(rich) == ["b.tar", "extra_files.tar", "libs/a.zip", "model-config.yaml"]
+    assert rich.spec().config["system"]["extraFiles"] == ["libs/a.zip", "b.tar", "extra_files.tar"]
+
+
+def test_an_extra_file_may_be_the_ready_made_tarball(rich: Scratch) -> None:
+    rich.write({"build/a.zip": b"zip"})
+    rich.configure('extra-files = ["build/a.zip"]\nsystem.extra-files = "build/a.zip"')
+    assert rich.content("build/a.zip") == b"zip"
+
+
+@pytest.mark.parametrize(
+    ("layout", "named", "message"),
+    [
+        ("tree", "codd.tar", "'codd.tar' does not exist; did you mean 'code.tar'?"),
+        ("tree", "other.tgz", "'other.tgz' does not exist; `extra-layout = \"tarball\"` packs"),
+        ("tarball", "code.zip", "'code.zip' is to be packed from `extra-files`, and would have to"),
+    ],
+)
+def test_a_tarball_that_nobody_makes(rich: Scratch, layout: str, named: str, message: str) -> None:
+    rich.write({"code.tar": b""})
+    rich.configure(
+        f'extra-layout = "{layout}"\nextra-files = ["data"]\nsystem.extra-files = "{named}"'
+    )
+    assert rich.problem().startswith(f"pyproject.toml: tool.mar.system.extra-files: {message}")
+
+
+def test_a_tarball_named_in_the_file_is_complained_of_there(rich: Scratch) -> None:
+    rich.write({"model-config.yaml": "system:\n  extraFiles: gone.tar\n"})
+    assert rich.problem().startswith("model-config.yaml: system.extraFiles: 'gone.tar' does not")
+
+
+def test_only_one_tarball_can_be_packed(rich: Scratch) -> None:
+    rich.configure(f'{TARBALL}extra-files = ["data"]\nsystem.extra-files = ["a.tar", "b.tar"]')
+    assert "'b.tar' does not exist, and `extra-files` make one tarball only" in rich.problem()
+
+
+def test_what_is_packed_may_not_meet_what_is_not(rich: Scratch) -> None:
+    rich.configure(
+        f'{TARBALL}extra-files = [{{ from = "data/labels.txt", to = "requirements.txt" }}]'
+    )
+    assert "collides with 'requirements.txt'" in rich.problem()
+
+
+@pytest.mark.parametrize("layout", ["tree", "flat", "tarball"])
+def test_labels_always_lie_where_handlers_look(rich: Scratch, layout: str) -> None:
+    rich.write({"data/index_to_name.json": '{"0": "zero"}'})
+    rich.configure(f'extra-files = ["data/index_to_name.json"]\nextra-layout = "{layout}"')
+    assert extra_names(rich) == ["index_to_name.json"]
+
+
+def test_labels_beside_the_handler_are_taken_along(rich: Scratch) -> None:
+    rich.write({"index_to_name.json": "{}"})
+    assert "index_to_name.json" in rich.members()
+    assert rich.spec().notes == ("index_to_name.json: taken along, as it lies beside the handler",)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("{", "is not JSON"), ("[1]", "must be an object of class index to name")],
+)
+def test_labels_that_no_handler_can_read(rich: Scratch, text: str, message: str) -> None:
+    rich.write({"index_to_name.json": text})
+    assert rich.problem().startswith(f"index_to_name.json: {message}")
