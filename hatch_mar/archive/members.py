@@ -71,12 +71,13 @@ def reading(where: str | Path) -> Iterator[None]:
 
 
 class GuardedReader(io.RawIOBase):
-    """A stream whose every failure is an `ArchiveError`."""
+    """A stream whose every failure is an `ArchiveError`, an end before its time among them."""
 
-    def __init__(self, raw: BinaryIO, where: str) -> None:
-        """Read from `raw`; messages start with `where`."""
+    def __init__(self, raw: BinaryIO, where: str, size: int) -> None:
+        """Read the `size` bytes of `raw`; messages start with `where`."""
         self._raw = raw
         self._where = where
+        self._left = size
 
     def readable(self) -> bool:
         """Say yes."""
@@ -87,6 +88,9 @@ class GuardedReader(io.RawIOBase):
         view = memoryview(cast("bytearray", buffer)).cast("B")
         with reading(self._where):
             data = self._raw.read(len(view))
+        self._left -= len(data)
+        if self._left < 0 or (self._left > 0 and len(view) > 0 and not data):
+            raise ArchiveError(f"{self._where}: its size is not what was announced")
         view[: len(data)] = data
         return len(data)
 
@@ -96,9 +100,9 @@ class GuardedReader(io.RawIOBase):
         super().close()
 
 
-def guarded(raw: BinaryIO, where: str, *, buffer: int = 1 << 16) -> BinaryIO:
-    """Wrap `raw` so that it only ever raises `ArchiveError`."""
-    return io.BufferedReader(GuardedReader(raw, where), buffer)
+def guarded(raw: BinaryIO, where: str, size: int) -> BinaryIO:
+    """Wrap `raw` so that it only ever raises `ArchiveError`, also when it has not `size` bytes."""
+    return io.BufferedReader(GuardedReader(raw, where, size), 1 << 16)
 
 
 class FileMembers:
@@ -143,7 +147,8 @@ class FileMembers:
         if isinstance(source, bytes):
             return io.BytesIO(source)
         with reading(source):
-            return guarded(source.open("rb", buffering=0), str(source))
+            file = cast("BinaryIO", source.open("rb", buffering=0))
+            return guarded(file, str(source), os.fstat(file.fileno()).st_size)
 
     def file(self, name: str) -> Path | None:
         """Return the file; None for bytes."""

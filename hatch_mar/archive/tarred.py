@@ -63,7 +63,8 @@ class TarMembers:
         """Open a member for reading."""
         where = f"{self._path}: {name}"
         with reading(where):
-            return guarded(cast("BinaryIO", self._tar.extractfile(self._entries[name])), where)
+            entry = self._entries[name]
+            return guarded(cast("BinaryIO", self._tar.extractfile(entry)), where, entry.size)
 
     def file(self, name: str) -> Path | None:
         """Return None: the members are packed."""

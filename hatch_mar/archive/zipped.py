@@ -71,7 +71,7 @@ class ZipMembers:
         info = self._infos[name]
         where = f"{self._path}: {name}"
         with reading(where):
-            return guarded(cast("BinaryIO", self._zip.open(info)), where)
+            return guarded(cast("BinaryIO", self._zip.open(info)), where, info.file_size)
 
     def file(self, name: str) -> Path | None:
         """Return None: the members are packed."""
@@ -114,18 +114,18 @@ class ZipMembers:
         if len(infos) > MAX_MEMBERS:
             raise UnsafeArchiveError(f"{self._path}: more than {MAX_MEMBERS} members")
         end = 0
-        with self._path.open("rb") as file:
-            for info in infos:
-                if info.header_offset < end:
-                    raise UnsafeArchiveError(
-                        f"{self._path}: member {info.orig_filename!r} overlaps another"
-                    )
-                end = self._check_local(file, info)
+        for info in infos:
+            if info.header_offset < end:
+                raise UnsafeArchiveError(
+                    f"{self._path}: member {info.orig_filename!r} overlaps another"
+                )
+            end = self._check_local(info)
         if end > self._zip.start_dir:
             raise UnsafeArchiveError(f"{self._path}: a member overlaps the central directory")
 
-    def _check_local(self, file: BinaryIO, info: zipfile.ZipInfo) -> int:
+    def _check_local(self, info: zipfile.ZipInfo) -> int:
         """Compare a member's two headers; return where its data end."""
+        file = cast("BinaryIO", self._zip.fp)
         file.seek(info.header_offset)
         header = _LOCAL.unpack(file.read(_LOCAL.size))
         signature, _, flags, method, _, _, _, packed, size, name_length, extra_length = header
