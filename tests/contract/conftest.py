@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
+pytest.register_assert_rewrite("tests.support.differences")
+
+
 @pytest.fixture(scope="session")
 def torchserve_home() -> TorchServeHome:
     return install_torchserve(WORK)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.support.differences import assert_same, assert_same_reply
 from tests.support.exchange import Call, Pair
 
 if TYPE_CHECKING:
@@ -52,7 +53,8 @@ def test_same_description(pair: Pair, path: str) -> None:
     replies = pair.ask_management(Call(method="GET", path=path))
     theirs, ours = (_lasting(reply.json()) for reply in replies)
     assert [list(model) for model in ours] == [list(model) for model in theirs]
-    assert ours == theirs
+    for expected, described in zip(theirs, ours, strict=True):
+        assert_same(f"description-of-{expected['modelName']}", expected, described)
 
 
 @pytest.mark.parametrize(
@@ -68,4 +70,4 @@ def test_same_description(pair: Pair, path: str) -> None:
 )
 def test_same_reply(pair: Pair, path: str) -> None:
     theirs, ours = pair.ask_management(Call(method="GET", path=path))
-    assert ours.comparable() == theirs.comparable()
+    assert_same_reply(path, theirs, ours)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support.differences import assert_same_reply
 from tests.support.exchange import Call, Pair
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def store(
 def test_same_reply_and_a_new_worker(pair: Pair, wish: str) -> None:
     theirs, ours = pair.ask(Call(path="/predictions/mortal", headers=[("X-Do", wish)]))
     assert theirs.status == 500
-    assert ours.comparable() == theirs.comparable()
+    assert_same_reply(f"worker-{wish}", theirs, ours)
     theirs, ours = pair.ask(Call(path="/predictions/mortal"))
     assert theirs.body == b"alive"
-    assert ours.comparable() == theirs.comparable()
+    assert_same_reply("worker-new", theirs, ours)
