@@ -54,13 +54,10 @@ DIFFERENCES: Mapping[str, Difference] = {
         ("status", "reason", "header content-type", "header connection", "header x-number", *BODY),
         "a header's value that is no text is written as text; TorchServe's worker dies of it",
     ),
-    "description-of-mortal": Difference(
-        ("maxBatchDelay",),
-        "0 unless the author set it: nobody waits for a batch to fill; TorchServe waits 100 ms",
-    ),
-    "description-of-echo": Difference(
+    "description": Difference(
         ("maxBatchDelay", "maxSequenceJobQueueSize", "maxNumSequence"),
-        "as above; and defaults hold without a model-config.yaml too, where TorchServe shows 0",
+        "a batch delay of 0 unless the author set one: nobody waits for a batch to fill; and the "
+        "defaults of sequences as documented, where TorchServe shows 0 while it has none",
     ),
 }
 
