@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from hatch_mar.project.reading import Reading
 from hatch_mar.project.spec import Entry
 from hatch_mar.project.suggestion import did_you_mean
+
+if TYPE_CHECKING:
+    from hatch_mar.project.reading import Reading
 
 KEY = ("model-file",)
 SHIM = "hatch_mar_model.py"

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from importlib import resources
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-from hatch_mar.project.reading import Reading
 from hatch_mar.project.spec import Entry, Handler
 from hatch_mar.project.travel import FACTORY_MODULE, PACKAGE_MODULE, Travel
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from hatch_mar.project.reading import Reading
 
 FACTORY_FILE = f"{FACTORY_MODULE}.py"
 PACKAGE_FILE = f"{PACKAGE_MODULE}.py"
@@ -44,22 +48,3 @@ def factory_entries(
 
 def _is_own(reading: Reading, path: Path) -> bool:
     return path.is_file() and reading.is_inside(path)
-
-
-def note_unpacking(
-    reading: Reading, travel: Travel, plain: Iterable[Entry], packed: Iterable[Entry]
-) -> None:
-    """Note where stock TorchServe would not find what is in the tarball."""
-    if not tuple(packed) or any(entry.name == FACTORY_FILE for entry in plain):
-        return
-    if not travel.imports_factory and not travel.imports_package:
-        reading.notes.append(
-            "extra-layout: only hatch-mar's server unpacks the tarball of a handler that does not "
-            "use handler_factory; TorchServe will not"
-        )
-    elif travel.before_unpacking:
-        names = ", ".join(dict.fromkeys(travel.before_unpacking))
-        reading.notes.append(
-            f"handler: imports {names} before {FACTORY_MODULE}, which unpacks the tarball in "
-            "TorchServe; import it first"
-        )

@@ -8,18 +8,21 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from hatch_mar.archive.modelconfig import check_model_config, parse_model_config
 from hatch_mar.errors import Problem
-from hatch_mar.project.document import KeyPath
-from hatch_mar.project.reading import Reading
 from hatch_mar.project.serve_keys import SERVE_KEYS, SYSTEM_KEYS, kebab
 from hatch_mar.project.spec import Entry
 from hatch_mar.project.suggestion import did_you_mean
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from hatch_mar.project.document import KeyPath
+    from hatch_mar.project.reading import Reading
 
 CONVENTIONAL = "model-config.yaml"
 

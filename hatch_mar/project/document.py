@@ -11,12 +11,14 @@ import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hatch_mar.errors import Problem
 from hatch_mar.project.serve_keys import SERVE_KEYS
 from hatch_mar.project.table import MarTable, weights_tables
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 PYPROJECT = "pyproject.toml"
 ENVIRONMENT = "environment"

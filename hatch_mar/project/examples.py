@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import os.path
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
 from hatch_mar.archive.seal import EXAMPLES_DIRECTORY, Example
-from hatch_mar.project.reading import Reading
 from hatch_mar.project.spec import Entry
-from hatch_mar.project.table import ExampleTable
+
+if TYPE_CHECKING:
+    from hatch_mar.project.reading import Reading
+    from hatch_mar.project.table import ExampleTable
 
 CONTENT_TYPES = {
     ".bmp": "image/bmp",

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
 from hatch_mar.project.config import CONVENTIONAL, Config
 from hatch_mar.project.document import PYPROJECT, KeyPath, render
 from hatch_mar.project.handler import CONVENTIONAL as CONVENTIONAL_HANDLER
-from hatch_mar.project.identity import Identity
-from hatch_mar.project.reading import Reading
 from hatch_mar.project.serve_keys import SERVE_KEYS, SYSTEM_KEYS
 from hatch_mar.project.spec import Setting
+
+if TYPE_CHECKING:
+    from hatch_mar.project.identity import Identity
+    from hatch_mar.project.reading import Reading
 
 OURS = "hatch-mar, for this archive"
 IN_THE_FILE = ("serve", "system")

@@ -5,16 +5,20 @@ from __future__ import annotations
 import glob
 import json
 import posixpath
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
 from hatch_mar.project.document import KeyPath, render
-from hatch_mar.project.packages import LEFT_OUT, walk
-from hatch_mar.project.reading import Reading
+from hatch_mar.project.packages import LEFT_OUT, leads_back, walk
 from hatch_mar.project.spec import Entry
 from hatch_mar.project.suggestion import nearby_file
 from hatch_mar.project.table import ExtraTable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from hatch_mar.project.reading import Reading
 
 INDEX = "index_to_name.json"
 """TorchServe's handlers look for their labels here, at the root of the model directory."""
@@ -90,7 +94,7 @@ def _match(root: Path, pattern: str, place: Path) -> list[tuple[Path, Path]]:
     found: dict[Path, Path] = {}
     for text in sorted(glob.glob(pattern, root_dir=root, recursive=True)):  # noqa: PTH207 - skips hidden files, as a shell does
         path = root / posixpath.normpath(text)
-        if _is_left_out(PurePosixPath(text)):
+        if _is_left_out(PurePosixPath(text)) or any(map(leads_back, (path, *path.parents))):
             continue
         if not path.is_dir():
             found.setdefault(path, path.parent)

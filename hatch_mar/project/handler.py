@@ -13,12 +13,15 @@ import importlib.util
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hatch_mar.project.packages import Package, find_package
-from hatch_mar.project.reading import Reading
 from hatch_mar.project.source import ClassSource, Module, SourceError, read_module
 from hatch_mar.project.spec import Entry, Handler, Initialize
 from hatch_mar.project.suggestion import did_you_mean, nearby_file
+
+if TYPE_CHECKING:
+    from hatch_mar.project.reading import Reading
 
 DEFAULT_HANDLERS = (
     "base_handler",
@@ -319,6 +322,7 @@ def _class(found: _Found, chosen: ClassSource) -> Handler:
         kind="class",
         found=f"{found.label}: class `{chosen.name}`",
         initialize=_whose_initialize(found.module, chosen),
+        own_inference=not chosen.methods.isdisjoint({"inference", "handle"}),
         path=found.path,
         entries=entries,
     )

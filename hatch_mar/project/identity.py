@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hatch_mar.archive.names import find_flaw
 from hatch_mar.errors import Problem
 from hatch_mar.project.document import PYPROJECT
 from hatch_mar.project.names import fill, is_served_name, package_name, script_name
-from hatch_mar.project.reading import Reading
 from hatch_mar.project.spec import ArchiveSettings, WheelSettings
 from hatch_mar.project.table import parse_size
+
+if TYPE_CHECKING:
+    from hatch_mar.project.reading import Reading
 
 SUFFIXES = {"mar": (".mar",), "tgz": (".tar.gz", ".tgz"), "dir": ("",)}
 """By these TorchServe tells the formats apart."""

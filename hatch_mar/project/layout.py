@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
 
 from hatch_mar.archive.names import find_flaw, fold
-from hatch_mar.project.spec import Entry
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from hatch_mar.project.spec import Entry
 
 RESERVED = ("MAR-INF", ".hatch-mar")
 """Folders of the model directory that belong to the archive and to the server."""

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
 from hatch_mar.project.document import dig
-from hatch_mar.project.reading import Reading
 from hatch_mar.project.spec import Entry
 from hatch_mar.project.suggestion import did_you_mean
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from hatch_mar.project.reading import Reading
 
 SOURCE_FOLDERS = ("", "src")
 WHEEL_PACKAGES = ("tool", "hatch", "build", "targets", "wheel", "packages")
@@ -74,10 +78,15 @@ def walk(folder: Path) -> Iterator[Path]:
         if path.name.startswith(".") or path.name in LEFT_OUT or path.suffix == ".pyc":
             continue
         if path.is_dir():
-            if path.resolve() not in (folder.resolve(), *folder.resolve().parents):  # a loop
+            if not leads_back(path):
                 yield from walk(path)
         else:
             yield path
+
+
+def leads_back(folder: Path) -> bool:
+    """Say whether `folder` is a link to a folder that it is in: following it would never end."""
+    return folder.is_symlink() and folder.parent.resolve().is_relative_to(folder.resolve())
 
 
 def _handlers_package(handler: str | None) -> str | None:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hatch_mar.archive.manifest import Manifest
 from hatch_mar.archive.plan import Member, Plan
 from hatch_mar.archive.tarball import make_tarball
 from hatch_mar.errors import Problem, ProblemsError
 from hatch_mar.project.document import PYPROJECT
-from hatch_mar.project.spec import Entry, MarSpec
 from hatch_mar.project.tarball import is_gzip
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from hatch_mar.project.spec import Entry, MarSpec
 
 
 def make_plan(spec: MarSpec) -> Plan:

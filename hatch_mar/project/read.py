@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hatch_mar.archive.stamp import read_stamp
 from hatch_mar.errors import Problem, ProblemsError
 from hatch_mar.project.architecture import Architecture, resolve_architecture
-from hatch_mar.project.baggage import factory_entries, note_unpacking
+from hatch_mar.project.baggage import factory_entries
 from hatch_mar.project.config import Config, read_config
 from hatch_mar.project.document import parse, read_document, read_pyproject
 from hatch_mar.project.examples import resolve_examples
@@ -26,10 +25,14 @@ from hatch_mar.project.reading import Reading
 from hatch_mar.project.requirements import resolve_requirements
 from hatch_mar.project.runtime import Choice, choose_runtime
 from hatch_mar.project.spec import Entry, Handler, MarSpec, WeightsFile
+from hatch_mar.project.stock import note_loading, note_unpacking
 from hatch_mar.project.tarball import resolve_tarballs
 from hatch_mar.project.travel import follow_imports
 from hatch_mar.project.validation import validate
 from hatch_mar.project.weights import resolve_weights
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 
@@ -110,6 +113,8 @@ def _resolve(reading: Reading, build: _Build) -> MarSpec | None:
     config = read_config(reading)
     contents = _read_contents(reading, config)
     runtime = _choose_runtime(reading, contents, config)
+    if contents.handler and runtime:
+        note_loading(reading, contents.handler, runtime.runtime, contents.weights)
     _name_references(config, contents.weights)
     requirements = resolve_requirements(reading, build.dependencies)
     examples, example_entries = resolve_examples(reading)

@@ -5,13 +5,15 @@ from __future__ import annotations
 import os.path
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hatch_mar.errors import Problem
-from hatch_mar.project.document import Document, KeyPath, Origin
 from hatch_mar.project.source import Module, SourceError, read_module
 from hatch_mar.project.suggestion import nearby_file
-from hatch_mar.project.table import MarTable
+
+if TYPE_CHECKING:
+    from hatch_mar.project.document import Document, KeyPath, Origin
+    from hatch_mar.project.table import MarTable
 
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 from hatch_mar.errors import Problem
 from hatch_mar.project.document import PYPROJECT, render
-from hatch_mar.project.reading import Reading
 from hatch_mar.project.spec import Entry
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from hatch_mar.project.reading import Reading
 
 FILE = "requirements.txt"
 KEY = ("requirements",)

@@ -7,10 +7,13 @@ inherited one needs, for each type of model, certain files. The first row that f
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from hatch_mar.project.reading import Reading
-from hatch_mar.project.spec import Handler, Runtime
 from hatch_mar.project.suggestion import did_you_mean
+
+if TYPE_CHECKING:
+    from hatch_mar.project.reading import Reading
+    from hatch_mar.project.spec import Handler, Runtime
 
 STATE_DICTS = (".pt", ".pth", ".bin", ".ckpt", ".safetensors")
 ENGINES = (".engine", ".plan", ".trt")

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from hatch_mar.archive.plan import Format
-from hatch_mar.archive.seal import Example
-from hatch_mar.weights.reference import Reference
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from hatch_mar.archive.plan import Format
+    from hatch_mar.archive.seal import Example
+    from hatch_mar.weights.reference import Reference
 
 Runtime = Literal["eager", "torchscript", "onnx", "tensorrt", "exported", "aoti", "custom"]
 Layout = Literal["tree", "tarball", "flat"]
@@ -49,6 +51,8 @@ class Handler:
     found: str
     """How it was found, for a person."""
     initialize: Initialize
+    own_inference: bool = False
+    """Whether a class brings its own `inference` or `handle`, as far as anybody can see."""
     path: Path | None = None
     """Its source, if that is part of the project."""
     entries: tuple[Entry, ...] = ()

@@ -7,12 +7,15 @@ ready-made, or leaves one to us with `extra-layout = "tarball"`.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from hatch_mar.project.config import Config
-from hatch_mar.project.extras import Extras
-from hatch_mar.project.reading import Reading
 from hatch_mar.project.spec import Entry
 from hatch_mar.project.suggestion import did_you_mean
+
+if TYPE_CHECKING:
+    from hatch_mar.project.config import Config
+    from hatch_mar.project.extras import Extras
+    from hatch_mar.project.reading import Reading
 
 DEFAULT_NAME = "extra_files.tar"
 SUFFIXES = (".tar", ".tar.gz", ".tgz")

@@ -7,13 +7,17 @@ import finds there is known without running anything; so is what it finds only i
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from hatch_mar.project.reading import Reading
 from hatch_mar.project.source import FACTORY_NAME, Import
-from hatch_mar.project.spec import Entry
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from hatch_mar.project.reading import Reading
+    from hatch_mar.project.spec import Entry
 
 FACTORY_MODULE = "base_handler"
 PACKAGE_MODULE = "hatch_mar"

@@ -5,14 +5,18 @@ from __future__ import annotations
 import hashlib
 import posixpath
 import re
-from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
-from hatch_mar.project.document import KeyPath
 from hatch_mar.project.reading import Reading, is_lfs_pointer
 from hatch_mar.project.spec import WeightsFile
 from hatch_mar.project.table import WeightsTable, parse_size
 from hatch_mar.weights.reference import Reference
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from hatch_mar.project.document import KeyPath
 
 URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from hatch_mar.archive.plan import Member, Plan
 from hatch_mar.errors import ProblemsError
 from hatch_mar.project.planning import make_plan
 from hatch_mar.project.read import read_spec
-from hatch_mar.project.spec import MarSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from hatch_mar.archive.plan import Member, Plan
+    from hatch_mar.project.spec import MarSpec
 
 PROJECT = """\
 [project]

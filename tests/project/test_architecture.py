@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import importlib
 import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.project.scratch import INHERITING_HANDLER, Scratch
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 MODEL = """\
 class Block:
@@ -61,20 +64,30 @@ def test_several_classes_and_arguments_become_one_class_without(
 @pytest.mark.parametrize(
     ("mar", "problem"),
     [
-        ('model-file = "net/model.py"', "model-file: net/model.py has 2 classes (Block, Net); say "
-         "which with `model-class`"),
-        ('model-file = "net/model.py"\nmodel-class = "Nett"', "model-class: net/model.py has no "
-         "class 'Nett'; did you mean 'Net'?"),
-        ('model-file = "net/modle.py"', "model-file: 'net/modle.py' does not exist; did you mean "
-         "'net/model.py'?"),
+        (
+            'model-file = "net/model.py"',
+            "model-file: net/model.py has 2 classes (Block, Net); say which with `model-class`",
+        ),
+        (
+            'model-file = "net/model.py"\nmodel-class = "Nett"',
+            "model-class: net/model.py has no class 'Nett'; did you mean 'Net'?",
+        ),
+        (
+            'model-file = "net/modle.py"',
+            "model-file: 'net/modle.py' does not exist; did you mean 'net/model.py'?",
+        ),
         ('model-file = "w.pt"', "model-file: 'w.pt' is not a Python file that can be imported"),
         ('model-file = "net"', "model-file: 'net' is a directory, not a file"),
-        ('model-file = "net/model.py"\nmodel-class = "Net"\nmodel-args = { width = nan }',
-         "model-args.width: nan is no string, finite number, boolean, array or table"),
-        ('model-file = "net/model.py"\nmodel-class = "Net"\nmodel-args = { in-dim = 1 }',
-         "model-args.in-dim: is no name of a Python argument"),
+        (
+            'model-file = "net/model.py"\nmodel-class = "Net"\nmodel-args = { width = nan }',
+            "model-args.width: nan is no string, finite number, boolean, array or table",
+        ),
+        (
+            'model-file = "net/model.py"\nmodel-class = "Net"\nmodel-args = { in-dim = 1 }',
+            "model-args.in-dim: is no name of a Python argument",
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_model_file_that_does_not_fit(eager: Scratch, mar: str, problem: str) -> None:
     eager.configure(f'{mar}\n[tool.mar.weights]\nsource = "w.pt"')
     assert eager.problem() == f"pyproject.toml: tool.mar.{problem}"

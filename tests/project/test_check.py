@@ -7,10 +7,12 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.project.scratch import Scratch
+if TYPE_CHECKING:
+    from tests.project.scratch import Scratch
 
 SAMPLE = Path(__file__).parents[2] / "sample_project"
 HOOK = "[tool.hatch.build.hooks.mar]\n"

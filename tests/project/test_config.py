@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 import yaml
 
 from hatch_mar.project.serve_keys import SERVE_KEYS
-from tests.project.scratch import Scratch
+
+if TYPE_CHECKING:
+    from tests.project.scratch import Scratch
 
 FILE = "# mine\nbatchSize:   8\nhandler: {top: 5}\nsystem: {maxGPUMemory: 500}\n"
 
@@ -59,24 +63,42 @@ def test_every_key_of_torchserve_has_a_spelling(scratch: Scratch) -> None:
 @pytest.mark.parametrize(
     ("mar", "problem"),
     [
-        ("serve.batch-size = 4", "serve.batch-size: is 4, but model-config.yaml says `batchSize: 8`"
-         "; keep one"),
-        ("serve.handler = { top = 6 }", "serve.handler.top: is 6, but model-config.yaml says "
-         "`handler.top: 5`; keep one"),
-        ("system.max-gpu-memory = 4", "system.max-gpu-memory: is 4, but model-config.yaml says "
-         "`system.maxGPUMemory: 500`; keep one"),
+        (
+            "serve.batch-size = 4",
+            "serve.batch-size: is 4, but model-config.yaml says `batchSize: 8`; keep one",
+        ),
+        (
+            "serve.handler = { top = 6 }",
+            "serve.handler.top: is 6, but model-config.yaml says `handler.top: 5`; keep one",
+        ),
+        (
+            "system.max-gpu-memory = 4",
+            (
+                "system.max-gpu-memory: is 4, but model-config.yaml says "
+                "`system.maxGPUMemory: 500`; keep one"
+            ),
+        ),
         ("serve.batchSize = 8", "serve.batchSize: is written 'batch-size' here"),
         ("serve.batch-sise = 8", "serve.batch-sise: unknown key; did you mean 'batch-size'?"),
         ("serve.system = {}", "serve.system: has a table of its own, [tool.mar.system]"),
-        ('serve.job-queue-size = "8"', "serve.job-queue-size: must be an integer, not '8'; write 8 "
-         "without quotes"),
-        ("serve.torchrun.nproc_per_node = 2", "serve.torchrun.nproc_per_node: TorchServe does not "
-         "pass this on to torchrun; did you mean 'nproc-per-node'?"),
+        (
+            'serve.job-queue-size = "8"',
+            "serve.job-queue-size: must be an integer, not '8'; write 8 without quotes",
+        ),
+        (
+            "serve.torchrun.nproc_per_node = 2",
+            (
+                "serve.torchrun.nproc_per_node: TorchServe does not "
+                "pass this on to torchrun; did you mean 'nproc-per-node'?"
+            ),
+        ),
         ("serve.min-workers = 2", "serve.min-workers: does nothing without maxWorkers; set both"),
-        ('config = "model-confg.yaml"', "config: 'model-confg.yaml' does not exist; did you mean "
-         "'model-config.yaml'?"),
+        (
+            'config = "model-confg.yaml"',
+            "config: 'model-confg.yaml' does not exist; did you mean 'model-config.yaml'?",
+        ),
     ],
-)  # fmt: skip
+)
 def test_one_mistake_one_problem(scratch: Scratch, mar: str, problem: str) -> None:
     scratch.write({"model-config.yaml": FILE})
     scratch.configure(mar)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
 from hatch_mar.project.document import find_hook_table, parse, read_pyproject, render
-from tests.project.scratch import Scratch
+
+if TYPE_CHECKING:
+    from tests.project.scratch import Scratch
 
 
 def test_the_hook_table_wins_over_the_tool_table(scratch: Scratch) -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
 from hatch_mar.archive.seal import Example
 from hatch_mar.project.examples import guess_content_type
-from tests.project.scratch import Scratch
+
+if TYPE_CHECKING:
+    from tests.project.scratch import Scratch
 
 
 def test_examples_travel_with_what_they_must_give(scratch: Scratch) -> None:
@@ -67,14 +71,20 @@ def test_json_that_is_none_is_found_before_anything_runs(scratch: Scratch) -> No
     ("example", "problem"),
     [
         ('{ input = "in.txt" }', ".output: is required"),
-        ('{ input = "int.txt", output = "in.txt" }', ".input: 'int.txt' does not exist; did you "
-         "mean 'in.txt'?"),
-        ('{ input = "in.txt", output = "in.txt", rtol = -1 }', ".rtol: -1: input should be greater "
-         "than or equal to 0"),
-        ('{ input = "in.txt", output = "in.txt", policy = "wran" }', ".policy: 'wran' is not one of "
-         "fail, warn; did you mean 'warn'?"),
+        (
+            '{ input = "int.txt", output = "in.txt" }',
+            ".input: 'int.txt' does not exist; did you mean 'in.txt'?",
+        ),
+        (
+            '{ input = "in.txt", output = "in.txt", rtol = -1 }',
+            ".rtol: -1: input should be greater than or equal to 0",
+        ),
+        (
+            '{ input = "in.txt", output = "in.txt", policy = "wran" }',
+            ".policy: 'wran' is not one of fail, warn; did you mean 'warn'?",
+        ),
     ],
-)  # fmt: skip
+)
 def test_one_mistake_one_problem(scratch: Scratch, example: str, problem: str) -> None:
     scratch.write({"in.txt": "1"})
     scratch.configure(f"examples = [{example}]")

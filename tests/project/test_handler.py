@@ -114,8 +114,10 @@ def test_what_the_manifest_says(
         ),
         ("import hatch_mar\nentry: object = hatch_mar.handler_factory(f)", "entry"),
         (
-            "try:\n    from base_handler import handler_factory\nexcept ImportError:\n"
-            "    from hatch_mar import handler_factory\nentry = handler_factory(f)",
+            (
+                "try:\n    from base_handler import handler_factory\nexcept ImportError:\n"
+                "    from hatch_mar import handler_factory\nentry = handler_factory(f)"
+            ),
             "entry",
         ),
     ],
@@ -264,12 +266,19 @@ INITIALIZE = "    def initialize(self, context):\n        "
         ("class H:\n    def handle(self): ...\n", "own"),
         ("from abc import ABC\n\n\nclass H(ABC):\n    def handle(self): ...\n", "own"),
         ("from mine import Base\n\n\nclass H(Base): ...\n", "unknown"),
-        ("from ts.torch_handler import vision_handler as v\n\n\nclass H(v.VisionHandler): ...\n",
-         "inherited"),
-        ("from ts.torch_handler.image_classifier import ImageClassifier as IC\n\n\n"
-         "class H(IC): ...\n", "inherited"),
+        (
+            "from ts.torch_handler import vision_handler as v\n\n\nclass H(v.VisionHandler): ...\n",
+            "inherited",
+        ),
+        (
+            (
+                "from ts.torch_handler.image_classifier import ImageClassifier as IC\n\n\n"
+                "class H(IC): ...\n"
+            ),
+            "inherited",
+        ),
     ],
-)  # fmt: skip
+)
 def test_whose_initialize_loads_the_model(scratch: Scratch, source: str, initialize: str) -> None:
     scratch.write({"handler.py": source, "w.pt": b"1"})
     scratch.configure('weights = "w.pt"')

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
-from tests.project.scratch import Scratch
+if TYPE_CHECKING:
+    from tests.project.scratch import Scratch
 
 URL = "foo @ https://example.org/foo-1-py3-none-any.whl"
 

@@ -24,9 +24,12 @@ def load(
 
 @pytest.mark.parametrize(
     ("weights", "model_file", "runtime"),
-    [(f"w{suffix}" if suffix else "", row.model_file, row.runtime)
-     for row in ROWS for suffix in row.suffixes],
-)  # fmt: skip
+    [
+        (f"w{suffix}" if suffix else "", row.model_file, row.runtime)
+        for row in ROWS
+        for suffix in row.suffixes
+    ],
+)
 def test_every_row_for_an_inherited_initialize(
     scratch: Scratch, weights: str, *, model_file: bool, runtime: str
 ) -> None:

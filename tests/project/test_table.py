@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from hatch_mar.project.table import parse_size
 from hatch_mar.project.weights import render_size
-from tests.project.scratch import Scratch
+
+if TYPE_CHECKING:
+    from tests.project.scratch import Scratch
 
 
 def test_an_empty_table_is_enough_beside_a_handler(scratch: Scratch) -> None:
@@ -22,14 +26,21 @@ def test_an_empty_table_is_enough_beside_a_handler(scratch: Scratch) -> None:
     [
         ('handlr = "x"', "handlr: unknown key; did you mean 'handler'?"),
         ('qqq = "x"', "qqq: unknown key"),
-        ('weights = { sorce = "x", source = "handler.py" }', "weights.sorce: unknown key; did you "
-         "mean 'source'?"),
+        (
+            'weights = { sorce = "x", source = "handler.py" }',
+            "weights.sorce: unknown key; did you mean 'source'?",
+        ),
         ("weights = {}", "weights.source: is required"),
         ("weights = 3", "weights: must be an array, not 3"),
         ("name = 3", "name: must be a string, not 3"),
         ('handler = ""', "handler: must not be empty"),
-        ('runtime = "onxx"', "runtime: 'onxx' is not one of auto, eager, torchscript, onnx, "
-         "tensorrt, exported, aoti, custom; did you mean 'onnx'?"),
+        (
+            'runtime = "onxx"',
+            (
+                "runtime: 'onxx' is not one of auto, eager, torchscript, onnx, "
+                "tensorrt, exported, aoti, custom; did you mean 'onnx'?"
+            ),
+        ),
         ("extra-files = [3]", "extra-files[0]: must be a string or a table, not 3"),
         ('extra-files = [{ from = "x" }]', "extra-files[0].to: is required"),
         ("requirements = 4", "requirements: must be a string or an array, not 4"),
@@ -37,16 +48,28 @@ def test_an_empty_table_is_enough_beside_a_handler(scratch: Scratch) -> None:
         ('system.max-gpu-memory = "5"', "system.max-gpu-memory: must be a whole number, not '5'"),
         ("system.max-gpu-memory = 0", "system.max-gpu-memory: 0: input should be greater than 0"),
         ("archive.enabled = 1", "archive.enabled: must be true or false, not 1"),
-        ('wheel.embed-limit = "5 X"', "wheel.embed-limit: '5 X' is not a size; write it like "
-         "'100 MB' or '2 GiB'"),
+        (
+            'wheel.embed-limit = "5 X"',
+            "wheel.embed-limit: '5 X' is not a size; write it like '100 MB' or '2 GiB'",
+        ),
         ('wheel.script = "serve {nme}"', "wheel.script: 'serve {nme}' is not a template of {name}"),
         ('wheel.script = "a/b"', "wheel.script: 'a/b' is not a name for a program"),
-        ('archive.filename = "{name}/x.mar"', "archive.filename: 'digits/x.mar' is not a file "
-         "name; `archive.directory` moves the file"),
-        ('archive.filename = "x.zip"', "archive.filename: 'x.zip' must end in .mar: servers go by "
-         'that to read `format = "mar"`'),
+        (
+            'archive.filename = "{name}/x.mar"',
+            (
+                "archive.filename: 'digits/x.mar' is not a file "
+                "name; `archive.directory` moves the file"
+            ),
+        ),
+        (
+            'archive.filename = "x.zip"',
+            (
+                "archive.filename: 'x.zip' must end in .mar: servers go by "
+                'that to read `format = "mar"`'
+            ),
+        ),
     ],
-)  # fmt: skip
+)
 def test_one_mistake_one_problem(scratch: Scratch, mar: str, problem: str) -> None:
     scratch.configure(mar)
     assert scratch.problem() == f"pyproject.toml: tool.mar.{problem}"

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from typing import TYPE_CHECKING
 
 import pytest
 
 from hatch_mar.weights.reference import Reference
-from tests.project.scratch import Scratch
+
+if TYPE_CHECKING:
+    from tests.project.scratch import Scratch
 
 SHA = hashlib.sha256(b"weights").hexdigest()
 URI = "https://models.example.org/v1/net%20one.pt?x=1"
@@ -84,16 +87,23 @@ def test_a_model_path_of_the_authors_is_left_alone(weighed: Scratch) -> None:
         ('{ source = "runs/net.pt", mirrors = ["net.pt"] }', "weights.mirrors[0]: 'net.pt' is no"),
         ('{ source = "runs/net.pt", sha256 = "SHA", size = 3 }', "weights.size: is 3, but"),
         ('{ source = "runs/net.pt", sha256 = "ZERO" }', "weights.sha256: is not that of"),
-        ('{ source = "runs/net.pt", place = "reference" }', "weights.source: 'runs/net.pt' is a "
-         "local path"),
-        ('[{ source = "runs/net.pt", primary = true }, { source = "runs/net.pt", target = "b.pt", '
-         "primary = true }]", "weights[1].primary: only one"),
+        (
+            '{ source = "runs/net.pt", place = "reference" }',
+            "weights.source: 'runs/net.pt' is a local path",
+        ),
+        (
+            (
+                '[{ source = "runs/net.pt", primary = true }, '
+                '{ source = "runs/net.pt", target = "b.pt", primary = true }]'
+            ),
+            "weights[1].primary: only one",
+        ),
         ('"runs"', "weights: 'runs' is a directory, not a file"),
         ('"runs/nett.pt"', "weights: 'runs/nett.pt' does not exist; did you mean 'runs/net.pt'?"),
         ('"/runs/net.pt"', "weights: '/runs/net.pt' is absolute"),
         ('"../net.pt"', "weights: '../net.pt' leads out of the project"),
     ],
-)  # fmt: skip
+)
 def test_one_mistake_one_problem(weighed: Scratch, weights: str, problem: str) -> None:
     weighed.configure(f"weights = {weights}".replace("SHA", SHA).replace("ZERO", "0" * 64))
     assert weighed.problem().startswith(f"pyproject.toml: tool.mar.{problem}")
