@@ -7,15 +7,17 @@ memory. Indices are physical, in PCI order; a worker is given its device by UUID
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 from hatch_mar.errors import ModelError
 
 logger = logging.getLogger("hatch_mar.serve")
 
 _MIB = 1 << 20
+Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,9 +37,20 @@ class Device:
         return f"gpu:{self.index}"
 
 
+class Usage(NamedTuple):
+    """How a GPU is doing."""
+
+    memory: float
+    """MB in use."""
+    memory_share: float
+    """Percent of its memory in use."""
+    busy: float
+    """Percent of the last while in which it computed."""
+
+
 def discover(environ: Mapping[str, str]) -> list[Device]:
     """Return the GPUs that `environ` lets us use, in the order in which it names them."""
-    return select(_ask_nvml(), environ.get("CUDA_VISIBLE_DEVICES"))
+    return select(_ask(_list_devices, []), environ.get("CUDA_VISIBLE_DEVICES"))
 
 
 def select(devices: Sequence[Device], visible: str | None) -> list[Device]:
@@ -126,59 +139,77 @@ class Placement:
         self._reserved[device.uuid] = self._reserved.get(device.uuid, 0) - (memory or 0)
 
 
-def _ask_nvml() -> list[Device]:
-    """List this machine's GPUs; none without NVIDIA's driver or its Python bindings."""
+def measure(device: Device) -> Usage | None:
+    """Ask how a GPU is doing; None if it cannot be told."""
+    return _ask(lambda nvml: _read_usage(nvml, device), None)
+
+
+def _ask(question: Callable[[Any], Answer], otherwise: Answer) -> Answer:
+    """Put a question to NVML; `otherwise` is the answer where there is none."""
     try:
         import pynvml  # noqa: PLC0415 - machines without a GPU should not pay for it
     except ImportError:
-        return []
+        return otherwise
     try:
         pynvml.nvmlInit()
-    except pynvml.NVMLError:
-        return []
-    try:
-        handles = [
-            pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount())
-        ]
-        # NVML numbers by PCI address already; sorting makes it a promise.
-        handles.sort(key=lambda handle: _pci_address(pynvml, handle))
-        return [
-            device
-            for index, handle in enumerate(handles)
-            for device in _read_device(pynvml, index, handle)
-        ]
     except pynvml.NVMLError as error:
-        logger.warning("GPUs cannot be listed: %s", error)
-        return []
+        logger.debug("no GPUs: %s", error)
+        return otherwise
+    try:
+        return question(pynvml)
+    except pynvml.NVMLError as error:
+        logger.warning("NVML: %s", error)
+        return otherwise
     finally:
         pynvml.nvmlShutdown()
 
 
-def _pci_address(pynvml: Any, handle: Any) -> tuple[int, int, int]:  # noqa: ANN401 - untyped library
-    pci = pynvml.nvmlDeviceGetPciInfo(handle)
+def _list_devices(nvml: Any) -> list[Device]:  # noqa: ANN401 - untyped library
+    count = nvml.nvmlDeviceGetCount()
+    handles = [nvml.nvmlDeviceGetHandleByIndex(index) for index in range(count)]
+    # NVML numbers by PCI address already; sorting makes it a promise.
+    handles.sort(key=lambda handle: _pci_address(nvml, handle))
+    return [
+        device
+        for index, handle in enumerate(handles)
+        for device in _read_device(nvml, index, handle)
+    ]
+
+
+def _read_usage(nvml: Any, device: Device) -> Usage:  # noqa: ANN401 - as above
+    handle = nvml.nvmlDeviceGetHandleByUUID(device.uuid)
+    memory = nvml.nvmlDeviceGetMemoryInfo(handle)
+    try:
+        busy = nvml.nvmlDeviceGetUtilizationRates(handle).gpu
+    except nvml.NVMLError:
+        busy = 0  # of a MIG slice nobody knows
+    share = 100 * memory.used / memory.total
+    return Usage(memory=memory.used / _MIB, memory_share=share, busy=busy)
+
+
+def _pci_address(nvml: Any, handle: Any) -> tuple[int, int, int]:  # noqa: ANN401 - as above
+    pci = nvml.nvmlDeviceGetPciInfo(handle)
     return pci.domain, pci.bus, pci.device
 
 
-def _read_device(pynvml: Any, index: int, handle: Any) -> list[Device]:  # noqa: ANN401 - as above
+def _read_device(nvml: Any, index: int, handle: Any) -> list[Device]:  # noqa: ANN401 - as above
     """Return the GPU, or its MIG slices where it is split."""
     try:
-        split = pynvml.nvmlDeviceGetMigMode(handle)[0] == pynvml.NVML_DEVICE_MIG_ENABLE
-    except pynvml.NVMLError:
+        split = nvml.nvmlDeviceGetMigMode(handle)[0] == nvml.NVML_DEVICE_MIG_ENABLE
+    except nvml.NVMLError:
         split = False
     handles = [handle]
     if split:
         handles = []
-        for slot in range(pynvml.nvmlDeviceGetMaxMigDeviceCount(handle)):
-            try:
-                handles.append(pynvml.nvmlDeviceGetMigDeviceHandleByIndex(handle, slot))
-            except pynvml.NVMLError:
-                continue  # an empty slot
+        for slot in range(nvml.nvmlDeviceGetMaxMigDeviceCount(handle)):
+            with suppress(nvml.NVMLError):  # an empty slot
+                handles.append(nvml.nvmlDeviceGetMigDeviceHandleByIndex(handle, slot))
     return [
         Device(
             index=index,
-            uuid=pynvml.nvmlDeviceGetUUID(part),
-            name=pynvml.nvmlDeviceGetName(part),
-            memory=pynvml.nvmlDeviceGetMemoryInfo(part).total // _MIB,
+            uuid=nvml.nvmlDeviceGetUUID(part),
+            name=nvml.nvmlDeviceGetName(part),
+            memory=nvml.nvmlDeviceGetMemoryInfo(part).total // _MIB,
         )
         for part in handles
     ]

@@ -17,6 +17,7 @@ from hatch_mar.errors import (
 from hatch_mar.serve.description import describe_pool
 from hatch_mar.serve.devices import Placement, discover
 from hatch_mar.serve.health import Health
+from hatch_mar.serve.machine import Machine
 from hatch_mar.serve.metrics import Metrics, Tally
 from hatch_mar.serve.pool import Pool
 from hatch_mar.serve.settings import ServiceSettings
@@ -67,6 +68,8 @@ class Service:
         self._models: dict[str, ServedModel] = {}
         self._routes: dict[tuple[str, str | None], Route] = {}
         self._placement: Placement | None = None
+        machine = Machine(self.metrics.host_labels(), lambda: self._devices().devices)
+        self.metrics.add_collector(machine.collect)
 
     async def register(self, deployment: Deployment) -> None:
         """Start the workers of `deployment`, and return when every one of them is ready.
@@ -80,8 +83,8 @@ class Service:
         """
         if self.closing:
             raise ModelError(f"{deployment.name}: the runner is shutting down")
-        model = self._models.setdefault(deployment.name, ServedModel())
-        if deployment.version in model.versions:
+        served = self._models.get(deployment.name)
+        if served is not None and deployment.version in served.versions:
             raise ModelError(f"{deployment.name}: version {deployment.version!r} is served already")
         pool = Pool(
             deployment,
@@ -89,6 +92,7 @@ class Service:
             placement=self._devices(),
             metrics=self.metrics,
         )
+        model = self._models.setdefault(deployment.name, ServedModel())
         model.versions[deployment.version] = pool
         model.default = model.default or deployment.version
         self._make_routes()

@@ -261,10 +261,12 @@ class Slot:
         self.kill(f"not loaded within startupTimeout={self._launch.startup_timeout:g} seconds")
 
     def _note_death(self, pid: int, end: Exit) -> None:
-        """Put into words why the process ended, and log it with the handler's traceback."""
+        """Put into words why the process ended; log it, unless it is raised from `register`."""
         self.deaths += 1
         self.reason = self._failure.get("message") or str(end)
         self.traceback = self._failure.get("traceback", "")
+        if not self.loaded.done():
+            return
         logger.error(
             "%s: worker %d (pid %d) died while %s: %s%s",
             *(self._launch.model, self.number, pid, self.state, self.reason),
@@ -274,8 +276,8 @@ class Slot:
     def _fail_start(self, reason: str) -> None:
         self.deaths += 1
         self.reason = reason
-        logger.error("%s: worker %d: %s", self._launch.model, self.number, reason)
         if self.loaded.done():
+            logger.error("%s: worker %d: %s", self._launch.model, self.number, reason)
             self._plan_restart()
         else:
             self._die()

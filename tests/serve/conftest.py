@@ -153,7 +153,7 @@ def appears() -> Callable[[Path], Awaitable[None]]:
 
     async def wait(path: Path) -> None:
         async with asyncio.timeout(30):
-            while not path.exists():  # noqa: ASYNC110 - another process makes it
+            while not path.exists():  # noqa: ASYNC110, ASYNC240 - another process makes it
                 await asyncio.sleep(0.002)
 
     return wait

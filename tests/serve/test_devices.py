@@ -1,0 +1,216 @@
+"""GPUs are chosen and handed out by plain rules; a fake list of them shows it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from hatch_mar.archive.modelconfig import read_model_config
+from hatch_mar.errors import ModelError
+from hatch_mar.serve import Deployment, ServiceSettings
+from hatch_mar.serve.devices import Device, Placement, discover, measure, select
+from hatch_mar.serve.launch import count_workers, make_environ, make_options, uses_gpu
+from hatch_mar.serve.machine import Machine
+
+GPUS = [Device(index=index, uuid=f"GPU-{index}aa", memory=1000) for index in range(3)]
+SLICES = [
+    Device(index=0, uuid="GPU-0aa"),
+    Device(index=1, uuid="MIG-1a"),
+    Device(index=1, uuid="MIG-1b"),
+]
+Maker = Callable[..., Deployment]
+
+
+class TestVisible:
+    @pytest.mark.parametrize(
+        ("visible", "indices"),
+        [
+            (None, [0, 1, 2]),
+            ("", []),
+            ("-1", []),
+            ("NoDevFiles", []),
+            ("1", [1]),
+            ("2,0", [2, 0]),
+            (" 2 , 0 ", [2, 0]),
+            ("0,7,1", [0]),
+            ("0,-1,1", [0]),
+            ("GPU-1", [1]),
+            ("GPU-2aa,0", [2, 0]),
+            ("GPU-", []),
+            ("GPU-9", []),
+            ("1,1", []),
+        ],
+    )
+    def test_as_cuda_reads_it(self, visible: str | None, indices: list[int]) -> None:
+        assert [device.index for device in select(GPUS, visible)] == indices
+
+    def test_slices_have_names(self) -> None:
+        assert select(SLICES, "MIG-1b,GPU-0") == [SLICES[2], SLICES[0]]
+
+    def test_the_index_of_a_split_gpu_is_its_first_slice(self) -> None:
+        assert select(SLICES, "1") == [SLICES[1]]
+
+
+class TestPlacement:
+    def place(self, placement: Placement, count: int, ids: list[int] | None = None) -> list[int]:
+        devices = placement.place("m", count, device_ids=ids, memory=None)
+        return [device.index for device in devices]
+
+    def test_round_robin_over_all_models(self) -> None:
+        placement = Placement(GPUS)
+        assert [self.place(placement, 2), self.place(placement, 2)] == [[0, 1], [2, 0]]
+
+    def test_device_ids(self) -> None:
+        placement = Placement(GPUS)
+        assert self.place(placement, 3, [2, 1]) == [2, 1, 2]
+        assert self.place(placement, 1) == [0]
+
+    def test_a_list_with_an_unknown_id_is_ignored(self, caplog: pytest.LogCaptureFixture) -> None:
+        assert self.place(Placement(GPUS), 2, [1, 7]) == [0, 1]
+        assert "there is no GPU 7" in caplog.text
+
+    def test_ids_are_physical(self) -> None:
+        assert self.place(Placement(select(GPUS, "2,1")), 2, [1]) == [1, 1]
+
+    def test_memory_that_does_not_fit(self) -> None:
+        placement = Placement(GPUS[:1])
+        placement.place("a", 1, device_ids=None, memory=400)
+        with pytest.raises(ModelError) as caught:
+            placement.place("b", 2, device_ids=None, memory=400)
+        assert str(caught.value).startswith(
+            "b: model-config.yaml: system.maxGPUMemory: 400 MB for each of 2 workers do not fit "
+            "gpu:0 (1000 MB, of which 400 MB are promised to other workers); "
+        )
+
+    def test_refused_memory_is_not_taken(self) -> None:
+        placement = Placement(GPUS[:1])
+        with pytest.raises(ModelError):
+            placement.place("a", 2, device_ids=None, memory=800)
+        assert placement.place("b", 1, device_ids=None, memory=800) == GPUS[:1]
+
+    def test_released_memory_is_there_again(self) -> None:
+        placement = Placement(GPUS[:1])
+        (device,) = placement.place("a", 1, device_ids=None, memory=800)
+        placement.release(device, 800)
+        assert placement.place("b", 1, device_ids=None, memory=800) == [device]
+
+
+class TestLaunch:
+    def configured(self, maker: Maker, **config: object) -> Deployment:
+        return replace(maker(), config=read_model_config(config))
+
+    @pytest.mark.parametrize(
+        ("kind", "setting", "gpus", "expected"),
+        [
+            (None, "auto", GPUS, True),
+            (None, "auto", [], False),
+            ("cpu", "auto", GPUS, False),
+            ("gpu", "auto", GPUS, True),
+            ("gpu", "auto", [], False),
+            ("gpu", "cpu", GPUS, False),
+            ("cpu", "gpu", GPUS, True),
+        ],
+    )
+    def test_device_type(
+        self,
+        make_deployment: Maker,
+        kind: str | None,
+        setting: str,
+        gpus: list[Device],
+        expected: bool,
+    ) -> None:
+        deployment = self.configured(make_deployment, **({"deviceType": kind} if kind else {}))
+        settings = ServiceSettings(device=setting)  # type: ignore[arg-type]
+        assert uses_gpu(deployment, settings, Placement(gpus)) is expected
+
+    @pytest.mark.parametrize(
+        ("config", "workers", "gpus", "expected"),
+        [
+            ({}, None, 0, 1),
+            ({}, None, 3, 3),
+            ({}, 2, 3, 2),
+            ({"minWorkers": 4, "maxWorkers": 5}, None, 3, 4),
+            ({"minWorkers": 4, "maxWorkers": 5}, 1, 3, 1),
+            ({"minWorkers": 4}, None, 0, 1),
+        ],
+    )
+    def test_how_many(
+        self,
+        make_deployment: Maker,
+        config: dict[str, int],
+        workers: int | None,
+        gpus: int,
+        expected: int,
+    ) -> None:
+        deployment = self.configured(make_deployment, **config)
+        assert count_workers(deployment, ServiceSettings(workers=workers), gpus) == expected
+
+    def test_a_worker_sees_its_own_device(self, make_deployment: Maker) -> None:
+        settings = ServiceSettings(environ={"CUDA_VISIBLE_DEVICES": "2,1", "A": "b"})
+        placement = Placement(GPUS)
+        environ = make_environ(make_deployment(), settings, GPUS[1], placement)
+        assert environ == {
+            "A": "b",
+            "CUDA_VISIBLE_DEVICES": "GPU-1aa",
+            "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
+        }
+        options = make_options(make_deployment(name="o"), settings, gpu=True, check_examples=False)
+        assert options["gpu_id"] == 0
+
+    def test_a_worker_on_the_cpu_sees_none(self, make_deployment: Maker) -> None:
+        settings = ServiceSettings(environ={})
+        environ = make_environ(make_deployment(), settings, None, Placement(GPUS))
+        assert environ["CUDA_VISIBLE_DEVICES"] == ""
+
+    def test_a_parallel_model_sees_all_it_may_use(self, make_deployment: Maker) -> None:
+        deployment = self.configured(make_deployment, parallelType="pp", deviceIds=[0, 2])
+        settings = ServiceSettings(environ={})
+        environ = make_environ(deployment, settings, GPUS[0], Placement(GPUS))
+        assert environ["CUDA_VISIBLE_DEVICES"] == "GPU-0aa,GPU-2aa"
+
+    def test_without_gpus_the_environment_stays(self, make_deployment: Maker) -> None:
+        settings = ServiceSettings(environ={"A": "b"})
+        assert make_environ(make_deployment(), settings, None, Placement([])) == {"A": "b"}
+
+
+def test_devices_that_are_gone_are_not_measured() -> None:
+    assert measure(Device(index=0, uuid="GPU-nowhere")) is None
+
+
+def test_the_machine_is_measured() -> None:
+    machine = Machine((("Level", "Host"), ("Hostname", "h")), list)
+    families = {family.name: family.samples[0][2] for family in machine.collect()}
+    assert set(families) == {
+        *("CPUUtilization", "MemoryUsed", "MemoryAvailable", "MemoryUtilization"),
+        *("DiskUsage", "DiskUtilization", "DiskAvailable"),
+    }
+    assert 0 <= families["CPUUtilization"] <= 100
+    assert 0 < families["MemoryUtilization"] < 100
+    assert families["DiskAvailable"] > 0
+
+
+@pytest.mark.gpu
+def test_real_gpus_are_found_without_a_context() -> None:
+    devices = discover({})
+    if not devices:
+        pytest.skip("no GPU")
+    assert all(device.memory > 1000 and device.uuid for device in devices)
+    usage = measure(devices[0])
+    assert usage is not None
+    assert 0 <= usage.memory_share <= 100
+    probe = (
+        "from hatch_mar.serve.devices import discover; discover({}); import sys;"
+        "assert 'torch' not in sys.modules;"
+        "print(any('libcuda.so' in line for line in open('/proc/self/maps')))"
+    )
+    root = Path(__file__).parents[2]
+    output = subprocess.check_output(
+        [sys.executable, "-c", probe], env={**os.environ, "PYTHONPATH": str(root)}, text=True
+    )
+    assert output == "False\n"
