@@ -23,6 +23,7 @@ A model of which that is not true runs once per request, and its output is passe
 from __future__ import annotations
 
 import contextlib
+import gzip
 import importlib
 import io
 import json
@@ -34,6 +35,7 @@ import sys
 import tarfile
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -500,45 +502,52 @@ def unpack(archive: Path, into: Path) -> None:
     state = into / STATE_DIRECTORY
     state.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=state) as scratch:
-        names = []
-        budget = max(archive.stat().st_size * MAX_RATIO, MIN_LIMIT)
-        for name, executable, stream in _members(archive):
-            parts = _safe_parts(name, archive.name)
-            budget = _copy(stream, Path(scratch, *parts), budget, archive.name)
-            Path(scratch, *parts).chmod(0o755 if executable else 0o644)
-            names.append(parts)
-            if len(names) > MAX_MEMBERS:
-                raise ValueError(f"{archive.name}: has more than {MAX_MEMBERS} members")
+        try:
+            names = _extract(archive, Path(scratch))
+        except (tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, EOFError) as no:
+            raise ValueError(
+                f"{archive.name}: not a whole tar, tar.gz or zip archive: {no}"
+            ) from no
         for parts in names:
             into.joinpath(*parts[:-1]).mkdir(parents=True, exist_ok=True)
             Path(scratch, *parts).replace(into.joinpath(*parts))
     importlib.invalidate_caches()
 
 
-def _members(archive: Path) -> Iterator[tuple[str, bool, BinaryIO]]:
+def _extract(archive: Path, into: Path) -> list[tuple[str, ...]]:
+    """Write the files of `archive` to the empty directory `into`; return their paths in parts."""
+    names = []
+    budget = max(archive.stat().st_size * MAX_RATIO, MIN_LIMIT)
+    for name, executable, stream in _members(archive):
+        parts = _safe_parts(name, archive.name)
+        budget = _copy(stream, into.joinpath(*parts), budget, archive.name)
+        into.joinpath(*parts).chmod(0o755 if executable else 0o644)
+        names.append(parts)
+        if len(names) > MAX_MEMBERS:
+            raise ValueError(f"{archive.name}: has more than {MAX_MEMBERS} members")
+    return names
+
+
+def _members(archive: Path) -> Iterator[tuple[str, bool, Any]]:
     """Yield name, executable and content of each file of `archive`."""
     with archive.open("rb") as file:
         magic = file.read(4)
-    try:
-        if magic == b"PK\x03\x04":
-            with zipfile.ZipFile(archive) as box:
-                for info in box.infolist():
-                    mode = info.external_attr >> 16
-                    if stat.S_ISLNK(mode):
-                        raise ValueError(f"{archive.name}: {info.filename!r} is a link")
-                    if not info.is_dir():
-                        with box.open(info) as stream:
-                            yield info.filename, bool(mode & 0o100), stream  # type: ignore[misc]
-            return
-        with tarfile.open(archive) as tape:
-            for member in tape:
-                if not member.isdir() and not member.isreg():
-                    raise ValueError(f"{archive.name}: {member.name!r} is a link or a device")
-                content = tape.extractfile(member)
-                if content is not None:
-                    yield member.name, bool(member.mode & 0o100), content  # type: ignore[misc]
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError) as error:
-        raise ValueError(f"{archive.name}: not a tar, tar.gz or zip archive: {error}") from error
+    if magic == b"PK\x03\x04":
+        with zipfile.ZipFile(archive) as box:
+            for info in box.infolist():
+                mode = info.external_attr >> 16
+                if stat.S_ISLNK(mode):
+                    raise ValueError(f"{archive.name}: {info.filename!r} is a link")
+                if not info.is_dir():
+                    with box.open(info) as stream:
+                        yield info.filename, bool(mode & stat.S_IXUSR), stream
+        return
+    with tarfile.open(archive) as tape:
+        for member in tape:
+            if not member.isdir() and not member.isreg():
+                raise ValueError(f"{archive.name}: {member.name!r} is a link or a device")
+            if member.isreg():
+                yield member.name, bool(member.mode & stat.S_IXUSR), tape.extractfile(member)
 
 
 def _safe_parts(name: str, archive: str) -> tuple[str, ...]:

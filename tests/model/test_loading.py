@@ -55,14 +55,18 @@ def handle(data, context):
     "source",
     [
         "def handle(data, context):\n    return data and [row['body'] for row in data]\n",
-        ("from base_handler import handler_factory\n"
-        "handle = handler_factory(lambda: lambda sample: sample)\n"),
-        ("from ts.torch_handler.base_handler import BaseHandler\n"
-        "class Mine(BaseHandler):\n"
-        "    def initialize(self, context):\n        self.model = None\n"
-        "    def preprocess(self, data):\n        return [row['body'] for row in data]\n"
-        "    def inference(self, data):\n        return data\n"
-        "    def postprocess(self, data):\n        return data\n"),
+        (
+            "from base_handler import handler_factory\n"
+            "handle = handler_factory(lambda: lambda sample: sample)\n"
+        ),
+        (
+            "from ts.torch_handler.base_handler import BaseHandler\n"
+            "class Mine(BaseHandler):\n"
+            "    def initialize(self, context):\n        self.model = None\n"
+            "    def preprocess(self, data):\n        return [row['body'] for row in data]\n"
+            "    def inference(self, data):\n        return data\n"
+            "    def postprocess(self, data):\n        return data\n"
+        ),
     ],
     ids=["function", "factory", "class"],
 )
