@@ -18,6 +18,8 @@ SCRIPT = Path(__file__).with_name("wrk.lua")
 BODY = json.dumps({"id": 1234567, "text": "the quick brown fox jumps", "scores": [0.25, 0.5, 1.0]})
 assert len(BODY) == 80
 _START_WITHIN = 90.0
+_POLL = 0.01
+"""Seconds between two tries: more of them would take CPU from what they wait for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +53,7 @@ def await_answer(port: int, path: str, body: bytes, content_type: str = "") -> t
             status, answer = 0, b"(no connection)"
         if status == http.client.OK:
             return time.perf_counter(), answer
-        time.sleep(0.002)
+        time.sleep(_POLL)
     sys.exit(f"no answer: {status} {answer.decode(errors='replace')}")
 
 

@@ -44,7 +44,7 @@ def run_start(*, rounds: int) -> dict[str, Any]:
     program = serve_digits()
     starts: list[Start] = []
     for number in range(-1, rounds):
-        say(f"start {number + 1} of {rounds}")
+        say(f"start {number + 1} of {rounds}" if number >= 0 else "first start, not measured")
         starts += [_start_script(program.with_name("python"), number), _serve(program, number)]
     return {"rounds": rounds, "starts": [start for start in starts if start.round >= 0]}
 
