@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from hatch_mar.archive.editable import MAP_NAME, Tarball, make_map
+from hatch_mar.archive.editable import MAP_NAME, Source, Tarball, make_map
 from hatch_mar.archive.installed import find_model_directory, installed_models, open_installed
 from hatch_mar.archive.manifest import MANIFEST_NAME, Manifest
 from hatch_mar.archive.plan import Member, Plan
@@ -19,6 +19,7 @@ from hatch_mar.errors import ArchiveError, TargetError
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
 
 @pytest.fixture
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -85,7 +86,7 @@ def test_an_unknown_name_is_told_the_known_ones(announce: Callable[[str, str], P
 
 
 def test_any_package_will_not_do() -> None:
-    with pytest.raises(TargetError, match="^json: no such model is installed"):
+    with pytest.raises(TargetError, match=r"^json: no such model is installed"):
         open_installed("json")
 
 
@@ -112,7 +113,7 @@ def test_a_damaged_installation(announce: Callable[[str, str], Path]) -> None:
     package = announce("demo", "demo_mar")
     unpacked(package, "demo")
     (package / "model" / "handler.py").unlink()
-    with pytest.raises(ArchiveError, match="handler.py: is in the seal, but not in the archive"):
+    with pytest.raises(ArchiveError, match=r"handler\.py: is in the seal, but not in the archive"):
         open_installed("demo")
 
 
@@ -123,10 +124,8 @@ def test_what_an_editable_installation_says_is_what_the_source_tree_has(
     source = tmp_path / "handler.py"
     source.write_text("x = 1\n")
     example = Example(input="a", output="b", content_type="text/plain")
-    seal = Seal(
-        name="demo", version="1.0", runtime="custom", members={}, examples=(example,)
-    )
-    members = {
+    seal = Seal(name="demo", version="1.0", runtime="custom", members={}, examples=(example,))
+    members: dict[str, Source] = {
         "handler.py": source,
         "noise.bin": b"\xff\x00",
         "sources.tar": Tarball({"handler.py": source, "b": b"b"}, gzip=False),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 import pytest
 
+from hatch_mar import __version__
 from hatch_mar.cli import SUBCOMMANDS, orderly_exit, program
 from hatch_mar.errors import ArchiveError, HandlerError, Problem, ProblemsError
 
@@ -43,8 +44,6 @@ def test_an_unknown_subcommand_is_a_usage_error() -> None:
 
 
 def test_the_version_is_the_packages_own() -> None:
-    from hatch_mar import __version__
-
     assert run("--version").stdout.strip() == f"hatch-mar, version {__version__}"
 
 

@@ -29,12 +29,8 @@ def build(serving_env: Environment, build_environ: dict[str, str]) -> Build:
     def build(
         project: Path, *targets: str, arguments: tuple[str, ...] = (), **variables: str
     ) -> str:
-        chosen = [part for target in targets or ("wheel",) for part in ("-t", target)]
-        return run(
-            *(serving_env.python, "-m", "hatchling", "build", *chosen, *arguments),
-            cwd=project,
-            env={**build_environ, **variables},
-        )
+        command = _command(serving_env, targets, arguments)
+        return run(*command, cwd=project, env={**build_environ, **variables})
 
     return build
 
@@ -47,18 +43,20 @@ def refused(serving_env: Environment, build_environ: dict[str, str]) -> Build:
         project: Path, *targets: str, arguments: tuple[str, ...] = (), **variables: str
     ) -> str:
         before = {path for path in project.rglob("*") if path.is_file()}
-        chosen = [part for target in targets or ("wheel",) for part in ("-t", target)]
-        said = run(
-            *(serving_env.python, "-m", "hatchling", "build", *chosen, *arguments),
-            cwd=project,
-            env={**build_environ, **variables},
-            expect=1,
-        )
+        command = _command(serving_env, targets, arguments)
+        said = run(*command, cwd=project, env={**build_environ, **variables}, expect=1)
         assert "Traceback" not in said
         assert {path for path in project.rglob("*") if path.is_file()} == before
         return said
 
     return refused
+
+
+def _command(
+    environment: Environment, targets: tuple[str, ...], arguments: tuple[str, ...]
+) -> list[str | Path]:
+    chosen = [part for target in targets or ("wheel",) for part in ("-t", target)]
+    return [environment.python, "-m", "hatchling", "build", *chosen, *arguments]
 
 
 @pytest.fixture

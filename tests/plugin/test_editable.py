@@ -84,9 +84,7 @@ def test_an_edit_is_seen_in_a_tarball_too(build: Build, make_project: ProjectMak
         assert member.read() == b"after"
 
 
-def test_a_projects_own_force_include_still_works(
-    build: Build, make_project: ProjectMaker
-) -> None:
+def test_a_projects_own_force_include_still_works(build: Build, make_project: ProjectMaker) -> None:
     project = make_project(files={"data.txt": ""})
     with (project / "pyproject.toml").open("a") as file:
         file.write('\n[tool.hatch.build.targets.wheel.force-include]\n"data.txt" = "data.txt"\n')

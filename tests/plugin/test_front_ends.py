@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from tests.plugin.conftest import Build
+    from tests.support.builds import Celsius
+
 MODEL = {
     "base_handler.py",
     "digits.pt",
@@ -70,9 +73,7 @@ FRONT_ENDS = {
         lambda out: [sys.executable, "-m", "pip", "wheel", ".", "--no-deps", "-w", out],
         {WHEEL_FILE},
     ),
-    "python -m build": FrontEnd(
-        lambda out: [sys.executable, "-m", "build", "--outdir", out], BOTH
-    ),
+    "python -m build": FrontEnd(lambda out: [sys.executable, "-m", "build", "--outdir", out], BOTH),
     "uv build": FrontEnd(lambda out: [*UV_BUILD, "--out-dir", out], {*BOTH, ".gitignore"}),
 }
 
@@ -126,6 +127,35 @@ def test_a_tree_and_an_sdist_make_the_same_archive_under_pip(
     )
     assert {path.name for path in (tmp_path / "out").iterdir()} == {WHEEL_FILE, MAR_FILE}
     assert (tmp_path / "out" / MAR_FILE).read_bytes() == sample_mar.read_bytes()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("front_end", FRONT_ENDS)
+def test_a_project_without_a_package_builds_like_any_other(
+    front_end: str, shout: Path, tmp_path: Path, build: Build, build_environ: dict[str, str]
+) -> None:
+    build(shout)
+    run(*FRONT_ENDS[front_end].command(tmp_path / "out"), cwd=shout, env=build_environ)
+    assert_same_files(tmp_path / "out", shout / "dist")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("front_end", FRONT_ENDS)
+def test_weights_by_reference_build_like_any_other(
+    front_end: str, celsius: Celsius, tmp_path: Path, build: Build, build_environ: dict[str, str]
+) -> None:
+    build(celsius.project)
+    run(*FRONT_ENDS[front_end].command(tmp_path / "out"), cwd=celsius.project, env=build_environ)
+    assert_same_files(tmp_path / "out", celsius.project / "dist")
+    assert celsius.requests == []
+
+
+def assert_same_files(out: Path, dist: Path) -> None:
+    """Check that what a front end left in `out` is, file by file, what is in `dist`."""
+    made = [path for path in out.iterdir() if path.suffix in (".whl", ".mar")]
+    assert made
+    for path in made:
+        assert path.read_bytes() == (dist / path.name).read_bytes()
 
 
 ASK = """

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.builds import PYPROJECT
+from tests.support.builds import PYPROJECT, Environment, run
 
 if TYPE_CHECKING:
     from tests.plugin.conftest import Build
@@ -99,9 +99,7 @@ def test_a_sources_setting_that_moves_the_generated_package(
     assert "tool.hatch.build.targets.wheel.sources: moves 'demo_mar/__init__.py'" in said
 
 
-def test_a_metadata_hook_without_the_build_hook(
-    refused: Build, make_project: ProjectMaker
-) -> None:
+def test_a_metadata_hook_without_the_build_hook(refused: Build, make_project: ProjectMaker) -> None:
     head = HEAD.replace("[tool.hatch.build.hooks.mar]", "[tool.hatch.metadata.hooks.mar]")
     said = refused(make_project(pyproject=head))
     assert "pyproject.toml: tool.hatch.build.hooks.mar: no such table" in said
@@ -137,3 +135,38 @@ def test_a_file_that_may_not_be_written_is_no_traceback(
 ) -> None:
     project = make_project(files={"occupied": ""})
     assert "hatch-mar: " in refused(project, HATCH_MAR_DIR="occupied")
+
+
+def test_debugging_shows_the_traceback(
+    build_environ: dict[str, str], serving_env: Environment, make_project: ProjectMaker
+) -> None:
+    said = run(
+        *(serving_env.python, "-m", "hatchling", "build", "-t", "wheel"),
+        cwd=make_project(mar='handler = "nothing.py"'),
+        env={**build_environ, "HATCH_MAR_DEBUG": "1"},
+        expect=1,
+    )
+    assert "Traceback" in said
+    assert "ProblemsError" in said
+
+
+FORGETFUL = """
+from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+
+class Forgetful(BuildHookInterface):
+    def initialize(self, version, build_data):
+        self.metadata.core.scripts.clear()
+"""
+
+
+def test_a_wheel_that_came_out_without_its_program_is_removed(
+    refused: Build, make_project: ProjectMaker
+) -> None:
+    project = make_project(
+        pyproject=f"{HEAD}\n[tool.hatch.build.hooks.custom]\n",
+        mar='handler = "handler.py:handle"\narchive.enabled = false',
+        files={"hatch_build.py": FORGETFUL},
+    )
+    said = refused(project)
+    assert "entry_points.txt: hatchling left out 'serve-demo'" in said
+    assert 'add to [project.scripts]: serve-demo = "demo_mar.__main__:main"' in said

@@ -71,7 +71,9 @@ def test_a_sources_setting_that_moves_files_is_refused(
     with (project / "pyproject.toml").open("a") as file:
         file.write('\n[tool.hatch.build.targets.sdist.sources]\n"" = "inner/"\n')
     said = refused(project, "sdist")
-    assert "tool.hatch.build.targets.sdist.sources: moves 'handler.py' to 'inner/handler.py'" in said
+    assert (
+        "tool.hatch.build.targets.sdist.sources: moves 'handler.py' to 'inner/handler.py'" in said
+    )
 
 
 def test_a_relative_directory_would_be_lost_with_the_sdist(

@@ -5,33 +5,25 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-import json
 import stat
 import zipfile
 from base64 import urlsafe_b64encode
-from configparser import ConfigParser
 from typing import TYPE_CHECKING
 
 import pytest
 
 from hatch_mar.archive.read import open_archive
-from tests.support.builds import only, wheel_names
+from hatch_mar.weights.cache import Cache
+from hatch_mar.weights.fetch import fetch
+from tests.support.builds import only, wheel_entry_points, wheel_names
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.plugin.conftest import Build
-    from tests.support.builds import ProjectMaker
+    from tests.support.builds import Celsius, ProjectMaker
 
 DIST_INFO = {"METADATA", "RECORD", "WHEEL", "entry_points.txt"}
-
-
-def entry_points(wheel: Path) -> dict[str, dict[str, str]]:
-    parser = ConfigParser(delimiters=("=",))
-    with zipfile.ZipFile(wheel) as archive:
-        name = next(name for name in archive.namelist() if name.endswith("/entry_points.txt"))
-        parser.read_string(archive.read(name).decode())
-    return {group: dict(parser[group]) for group in parser.sections()}
 
 
 def test_a_project_without_a_package_gets_the_generated_one(build: Build, shout: Path) -> None:
@@ -129,9 +121,7 @@ def test_it_is_for_any_python_3(build: Build, make_project: ProjectMaker) -> Non
 
 
 def test_the_author_may_tag_it(build: Build, make_project: ProjectMaker) -> None:
-    project = make_project(
-        mar='handler = "handler.py:handle"\nwheel.tag = "py3-none-linux_x86_64"'
-    )
+    project = make_project(mar='handler = "handler.py:handle"\nwheel.tag = "py3-none-linux_x86_64"')
     build(project)
     wheel = only(project / "dist", "*.whl")
     assert wheel.name == "demo-1.0-py3-none-linux_x86_64.whl"
@@ -141,7 +131,7 @@ def test_the_author_may_tag_it(build: Build, make_project: ProjectMaker) -> None
 
 def test_dynamic_fields_are_filled_in_by_the_build_hook(build: Build, shout: Path) -> None:
     build(shout)
-    assert entry_points(only(shout / "dist", "*.whl")) == {
+    assert wheel_entry_points(only(shout / "dist", "*.whl")) == {
         "console_scripts": {"serve-shout": "shout_mar.__main__:main"},
         "hatch_mar.models": {"shout": "shout_mar"},
     }
@@ -149,7 +139,7 @@ def test_dynamic_fields_are_filled_in_by_the_build_hook(build: Build, shout: Pat
 
 def test_what_the_author_wrote_down_is_enough(build: Build, colours: Path) -> None:
     build(colours)
-    assert entry_points(only(colours / "dist", "*.whl")) == {
+    assert wheel_entry_points(only(colours / "dist", "*.whl")) == {
         "console_scripts": {
             "name-colour": "colours.naming:main",
             "serve-colours": "colour_names_mar.__main__:main",
@@ -161,7 +151,7 @@ def test_what_the_author_wrote_down_is_enough(build: Build, colours: Path) -> No
 def test_a_model_may_do_without_a_program(build: Build, make_project: ProjectMaker) -> None:
     project = make_project(mar='handler = "handler.py:handle"\nwheel.script = false')
     build(project)
-    found = entry_points(only(project / "dist", "*.whl"))
+    found = wheel_entry_points(only(project / "dist", "*.whl"))
     assert found == {"hatch_mar.models": {"demo": "demo_mar"}}
 
 
@@ -190,21 +180,15 @@ def test_without_the_hooks_there_is_no_model(build: Build, colours: Path) -> Non
     assert not list((colours / "dist").glob("*.mar"))
 
 
-def test_the_seal_names_the_weights_that_are_elsewhere(
-    build: Build, make_project: ProjectMaker
+def test_weights_that_are_elsewhere_stay_there(
+    build: Build, celsius: Celsius, tmp_path: Path
 ) -> None:
-    sha256 = hashlib.sha256(b"weights").hexdigest()
-    project = make_project(
-        mar=f"""
-        handler = "handler.py:handle"
-        [[tool.mar.weights]]
-        source = "https://models.example/far.pt"
-        sha256 = "{sha256}"
-        """
-    )
-    build(project)
-    with zipfile.ZipFile(only(project / "dist", "*.whl")) as wheel:
-        assert "demo_mar/model/far.pt" not in wheel.namelist()
-        seal = json.loads(wheel.read("demo_mar/model/MAR-INF/SEAL.json"))
-    (reference,) = seal["references"]
-    assert (reference["target"], reference["sha256"]) == ("far.pt", sha256)
+    build(celsius.project)
+    assert celsius.requests == []
+    wheel = only(celsius.project / "dist", "*.whl")
+    assert "celsius_mar/model/celsius.pt" not in wheel_names(wheel)
+    with open_archive(wheel) as archive:
+        assert archive.seal is not None
+        (reference,) = archive.seal.references
+    fetched = fetch(reference, Cache(tmp_path / "cache"))
+    assert fetched.read_bytes() == celsius.weights

@@ -6,6 +6,7 @@ session. What is made once is shared between the workers of pytest-xdist.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import subprocess
@@ -14,9 +15,14 @@ import sysconfig
 import tarfile
 import textwrap
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from configparser import ConfigParser
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
 from filelock import FileLock
@@ -82,14 +88,19 @@ class Environment:
 
 
 def make_environment(path: Path) -> Environment:
-    """Make an empty environment at `path` that sees this one's packages.
+    """Make an empty environment at `path` that sees this one's packages, except hatch-mar itself.
 
     torch alone would take a minute and a gigabyte to install again.
     """
     run(sys.executable, "-m", "venv", "--without-pip", path)
     environment = Environment(path)
+    seen = path / "seen"
+    seen.mkdir()
+    for package in Path(sysconfig.get_path("purelib")).iterdir():
+        if "hatch_mar" not in package.name and package.suffix != ".pth":
+            (seen / package.name).symlink_to(package)
     site = run(environment.python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))")
-    Path(site.strip(), "session.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    Path(site.strip(), "seen.pth").write_text(f"{seen}\n")
     return environment
 
 
@@ -114,6 +125,15 @@ def wheel_names(wheel: Path) -> set[str]:
         names = archive.namelist()
     assert len(names) == len(set(names))
     return set(names)
+
+
+def wheel_entry_points(wheel: Path) -> dict[str, dict[str, str]]:
+    """Return the entry points of a wheel by group and name."""
+    parser = ConfigParser(delimiters=("=",))
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = (name for name in archive.namelist() if name.endswith("/entry_points.txt"))
+        parser.read_string(archive.read(name).decode())
+    return {group: dict(parser[group]) for group in parser.sections()}
 
 
 def sdist_names(sdist: Path) -> set[str]:
@@ -213,7 +233,14 @@ def sample_dist(shared: Shared, serving_env: Environment, build_environ: dict[st
 
     def make(into: Path) -> None:
         project = copy_project(SAMPLE_PROJECT, into / "project")
-        command = [serving_env.python, "-m", "hatchling", "build", "-d", into / "dist"]
+        command: list[str | Path] = [
+            serving_env.python,
+            "-m",
+            "hatchling",
+            "build",
+            "-d",
+            into / "dist",
+        ]
         run(*command, "-t", "sdist", "-t", "wheel", cwd=project, env=build_environ)
 
     return shared.once("sample", make) / "dist"
@@ -229,6 +256,50 @@ def sample_wheel(sample_dist: Path) -> Path:
 def sample_mar(sample_dist: Path) -> Path:
     """The sample project's archive."""
     return only(sample_dist, "*.mar")
+
+
+@dataclass(frozen=True, slots=True)
+class Celsius:
+    """The project whose weights are elsewhere."""
+
+    project: Path
+    weights: bytes
+    requests: list[str]
+    """What the server of the weights was asked for, so far."""
+
+
+@pytest.fixture
+def celsius(tmp_path: Path) -> Iterator[Celsius]:
+    """A project that refers to weights on a server, which runs as long as the test."""
+    project = copy_project(PROJECTS / "celsius", tmp_path / "celsius")
+    served = tmp_path / "served"
+    served.mkdir()
+    run(sys.executable, project / "train.py", served / "celsius.pt")
+    weights = (served / "celsius.pt").read_bytes()
+    with _file_server(served) as (url, requests):
+        pyproject = project / "pyproject.toml"
+        text = pyproject.read_text().replace("@WEIGHTS_URL@", f"{url}/celsius.pt")
+        pyproject.write_text(text.replace("@SHA256@", hashlib.sha256(weights).hexdigest()))
+        yield Celsius(project, weights, requests)
+
+
+@contextmanager
+def _file_server(directory: Path) -> Iterator[tuple[str, list[str]]]:
+    requests: list[str] = []
+
+    class Handler(SimpleHTTPRequestHandler):
+        def log_message(self, *arguments: object) -> None:
+            requests.append(str(arguments[1]))
+
+    address = ("127.0.0.1", 0)
+    with ThreadingHTTPServer(address, partial(Handler, directory=str(directory))) as server:
+        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}", requests
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 ProjectMaker = Callable[..., Path]
