@@ -133,8 +133,9 @@ def _conditions(results: dict[str, Any]) -> str:
     machine = results["machine"]
     text = f"{results['rounds']} rounds"
     if "points" in results:
-        foreign = median(point["foreign"] for point in results["points"])
-        text += f" of {results['seconds']} s a point; other work kept {foreign:.2f} cores busy"
+        foreign = [point["foreign"] for point in results["points"]]
+        text += f" of {results['seconds']} s a point; other work kept {median(foreign):.2f} cores"
+        text += f" busy, at most {max(foreign):.2f}"
     cores = f"{machine['cores']} cores of {machine['processor']}"
     return f"{text}. {cores}, {machine['system']}, Python {machine['python']}."
 
