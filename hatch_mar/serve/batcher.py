@@ -10,11 +10,12 @@ regrets it.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from hatch_mar.model.protocol import Response
     from hatch_mar.serve.frames import Buffer
     from hatch_mar.serve.metrics import Tally

@@ -7,12 +7,14 @@ travel as one piece and are taken apart by whoever looks at them.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from hatch_mar.model.protocol import Part, Request, Response
 from hatch_mar.serve.frames import Buffer, ChannelError, Kind, encode_frame
 from hatch_mar.serve.headers import HeaderBlock
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
 
 SOFT_LIMIT = 1 << 18
 """A frame that has grown to so many bytes is closed: the worker may begin with what is in it."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from hatch_mar.archive.manifest import Manifest
     from hatch_mar.archive.modelconfig import ModelConfig
     from hatch_mar.archive.seal import Seal

@@ -7,12 +7,14 @@ memory. Indices are physical, in PCI order; a worker is given its device by UUID
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from hatch_mar.errors import ModelError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
 logger = logging.getLogger("hatch_mar.serve")
 

@@ -19,12 +19,12 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Iterable
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Iterable
 
 Buffer = bytes | bytearray | memoryview
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +10,8 @@ from hatch_mar.errors import ModelError
 from hatch_mar.model.protocol import LoadOptions
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from hatch_mar.serve.deployment import Deployment
     from hatch_mar.serve.devices import Device, Placement
     from hatch_mar.serve.settings import ServiceSettings

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from hatch_mar.serve.devices import Device, measure
 from hatch_mar.serve.metrics import Family, Labels, gauge
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
 
 _GIB = 1 << 30
 _KIB_PER_MIB = 1 << 10

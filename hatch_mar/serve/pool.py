@@ -7,7 +7,6 @@ import itertools
 import logging
 import math
 import time
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from hatch_mar.errors import BadRequestError, ModelError, ServiceUnavailableError
@@ -20,6 +19,8 @@ from hatch_mar.serve.launch import count_workers, make_environ, make_options, us
 from hatch_mar.serve.slot import Launch, Slot, State
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from hatch_mar.model.protocol import Request
     from hatch_mar.serve.deployment import Deployment
     from hatch_mar.serve.devices import Device, Placement

@@ -15,11 +15,13 @@ import sys
 import sysconfig
 import tempfile
 from collections import deque
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from hatch_mar.serve.frames import ChannelError, Frame, FrameReader, receive
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 logger = logging.getLogger("hatch_mar.serve")
 

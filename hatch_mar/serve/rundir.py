@@ -13,7 +13,6 @@ import re
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,6 +24,8 @@ from hatch_mar.serve.deployment import Deployment
 from hatch_mar.weights.fetch import fetch
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from hatch_mar.archive.modelconfig import ModelConfig
     from hatch_mar.archive.read import Archive
     from hatch_mar.weights.cache import Cache

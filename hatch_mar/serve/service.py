@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from hatch_mar.errors import (
@@ -23,6 +22,8 @@ from hatch_mar.serve.pool import Pool
 from hatch_mar.serve.settings import ServiceSettings
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from hatch_mar.model.protocol import Request, Response
     from hatch_mar.serve.batcher import Job
     from hatch_mar.serve.deployment import Deployment

@@ -12,11 +12,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from hatch_mar import errors
@@ -26,6 +24,9 @@ from hatch_mar.serve.health import WorkerHealth
 from hatch_mar.serve.process import Exit, WorkerProcess
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
     from hatch_mar.serve.batcher import Seat
     from hatch_mar.serve.devices import Device
 

@@ -18,7 +18,6 @@ import sys
 import time
 import traceback
 from collections import deque
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from hatch_mar.errors import HatchMarError
@@ -34,6 +33,8 @@ from hatch_mar.serve.frames import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from hatch_mar.model.protocol import Request, Servable
 
 FLUSH_SECONDS = 0.0003

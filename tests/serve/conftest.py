@@ -7,14 +7,16 @@ import os
 import textwrap
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from hatch_mar.archive.manifest import Manifest
 from hatch_mar.archive.modelconfig import read_model_config
 from hatch_mar.serve import Deployment, Part, Request, Response, Service, ServiceSettings
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 DeploymentMaker = Callable[..., Deployment]
 ServiceRunner = Callable[..., Any]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
@@ -11,6 +11,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from hatch_mar.serve.batcher import AHEAD_SECONDS, Batcher, Job, Seat
 from hatch_mar.serve.metrics import Tally
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 class Nobody:

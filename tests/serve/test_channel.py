@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import socket
 import struct
-from collections.abc import Iterator, Sequence
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
@@ -31,6 +31,9 @@ from hatch_mar.serve.frames import (
     receive,
 )
 from hatch_mar.serve.headers import HeaderBlock
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
 
 FIELD = st.text(st.characters(exclude_characters="\0"), max_size=8)
 HEADERS = st.lists(st.tuples(FIELD, FIELD), max_size=3)

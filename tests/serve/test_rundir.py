@@ -8,9 +8,8 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -23,6 +22,9 @@ from hatch_mar.errors import ArchiveError, WeightsError
 from hatch_mar.serve import Deployment, Part, Request, Service, make_root, prepare, remove_rundirs
 from hatch_mar.weights.cache import Cache
 from hatch_mar.weights.reference import Reference
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
 
 HANDLER = b"def handle(data, ctx): return data and [open('weights.bin').read()] * len(data)\n"
 
