@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import warnings
+import zipfile
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
 
     from tests.support.models import Ask, Load, MakeModel, RunPython
 
-torch = pytest.importorskip("torch")
+torch: Any = pytest.importorskip("torch")
 
 EXPECTED = [3.0, -1.0, 0.5]
 """What the saved weights make of [1, 2]."""
@@ -344,3 +346,61 @@ def test_a_pickle_needs_the_authors_word(
 
 class Unexpected:
     """Something that no state_dict holds."""
+
+
+def test_an_engine_inside_torchscript_needs_torch_tensorrt(
+    make_model: MakeModel, load_model: Load, model_dir: Path
+) -> None:
+    with zipfile.ZipFile(model_dir / "engine.pt", "w") as box:
+        box.writestr("engine/constants.pkl", b"")
+        box.writestr(
+            "engine/code/__torch__.py", b"engine : __torch__.torch.classes.tensorrt.Engine"
+        )
+    options = make_model(handler="base_handler", manifest={"serializedFile": "engine.pt"})
+    with pytest.raises(HandlerError, match="'tensorrt': needs the package 'torch_tensorrt'"):
+        load_model(options)
+
+
+def test_without_torch_its_models_say_what_they_need(
+    run_python: RunPython, saved: Path, model_dir: Path
+) -> None:
+    shutil.copy(saved / "script.pt", model_dir)
+    said = run_python(
+        """
+import json, sys
+sys.modules["torch"] = None
+from hatch_mar.errors import HandlerError
+from hatch_mar.model.loading import load
+from hatch_mar.model.protocol import LoadOptions
+
+try:
+    load(LoadOptions(
+        model_name="m", model_version="1", model_dir=sys.argv[1], handler="base_handler",
+        manifest={"model": {"serializedFile": "script.pt"}},
+    ))
+except HandlerError as error:
+    print(json.dumps(str(error)))
+""",
+        str(model_dir),
+    )
+    assert said == (
+        "handler 'base_handler': runtime 'torchscript': needs the package 'torch', "
+        "which is not installed"
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
+def test_a_model_that_was_compiled_ahead_of_time(
+    open_saved: Any, saved: Path, ask: Ask, weights: Any
+) -> None:
+    layer = torch.nn.Linear(2, 3)
+    layer.load_state_dict({key.removeprefix("layer."): value for key, value in weights.items()})
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")
+        rows = torch.export.Dim("rows", min=1, max=64)
+        example = (torch.zeros(2, 2),)
+        program = torch.export.export(layer.eval(), example, dynamic_shapes=({0: rows},))
+        package = str(saved / "compiled.pt2")
+        torch._inductor.aoti_compile_and_package(program, package_path=package)
+    assert bodies(open_saved("compiled.pt2"), ask, [1.0, 2.0], [1.0, 2.0]) == [EXPECTED] * 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from hatch_mar.model.classes import classes_of
 from hatch_mar.model.faults import PredictionException
 from hatch_mar.model.labels import load_label_mapping, map_class_to_label
 
@@ -20,6 +21,4 @@ __all__ = [
 
 def list_classes_from_module(module: ModuleType, parent_class: type | None = None) -> list[type]:
     """Return the classes that `module` defines itself: subclasses of `parent_class` if given."""
-    from hatch_mar.model.entrypoint import classes_of  # noqa: PLC0415 - it imports this room
-
     return classes_of(module, parent_class or object)
