@@ -7,6 +7,7 @@ the right ones. What goes wrong is an `OSError` of the kind that says what to do
 
 from __future__ import annotations
 
+import errno
 import re
 from contextlib import contextmanager
 from http import HTTPStatus
@@ -136,9 +137,14 @@ def _open_http(source: str, start: int, stall: float) -> Stream:
     headers = {"Accept-Encoding": "identity"}
     if start:
         headers["Range"] = f"bytes={start}-"
-    with _translated():
-        # block_size=0 makes it one streamed request; with a size given, no HEAD goes before it.
-        file = filesystem.open(source, block_size=0, size=1, headers=headers)
+    try:
+        with _translated():
+            # block_size=0 makes it one streamed request; with a size given, no HEAD goes before it.
+            file = filesystem.open(source, block_size=0, size=1, headers=headers)
+    except OSError as error:
+        if error.errno == errno.ESPIPE and start:  # what was kept is longer than what is there
+            return _open_http(source, 0, stall)
+        raise
     try:
         return _HttpStream(file, start)
     except BaseException:
@@ -153,6 +159,8 @@ def _translated() -> Iterator[None]:
 
     try:
         yield
+    except FileNotFoundError as error:  # with the URL in it, and that may hold a secret
+        raise _status_error(HTTPStatus.NOT_FOUND) from error
     except aiohttp.ClientResponseError as error:
         raise _status_error(error.status) from error
     except TimeoutError as error:
@@ -166,6 +174,8 @@ def _translated() -> Iterator[None]:
 def _status_error(status: int) -> OSError:
     if status in _PASSING:
         return ConnectionError(f"the server answers {status}")
+    if status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+        return OSError(errno.ESPIPE, "the server has nothing from there on")
     if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
         return PermissionError(f"the server answers {status}; are the credentials set?")
     return OSError(f"the server answers {status}")
