@@ -11,7 +11,9 @@ import pytest
 import torch
 
 from hatch_mar.cli import SUBCOMMANDS
-from tests.support.builds import only, run, wheel_names
+from tests.support.builds import only, run
+from tests.support.exchange import Call, exchange
+from tests.support.runner import start_runner
 
 if TYPE_CHECKING:
     from tests.support.builds import Environment
@@ -21,34 +23,27 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = sorted([ROOT / "README.md", *ROOT.glob("docs/**/*.md"), ROOT / "sample_project/README.md"])
 
 
-class Brightness(torch.nn.Module):
-    """The smallest thing that classifies images."""
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        mean = images.mean(dim=(1, 2, 3)).unsqueeze(1)
-        return torch.cat([mean, -mean], dim=1)
-
-
-@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
-def test_the_smallest_project_builds_as_it_stands(
+def test_the_smallest_project_is_built_and_served_as_it_stands(
     tmp_path: Path, serving_env: Environment, build_environ: dict[str, str]
 ) -> None:
     project = tmp_path / "project"
     project.mkdir()
-    (block,) = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)
-    (project / "pyproject.toml").write_text(block)
-    torch.jit.script(Brightness()).save(str(project / "resnet18.pt"))  # type: ignore[no-untyped-call]
+    for name, text in re.findall(r"```\w+\n# (\S+\.\w+)\n(.*?)```", README, re.DOTALL):
+        (project / name).write_text(text)
+    state = {"weight": torch.tensor([[1.0, 10.0]]), "bias": torch.tensor([100.0])}
+    torch.save(state, project / "line.pt")
     dist = tmp_path / "dist"
     build = (serving_env.python, "-m", "hatchling", "build", "-t", "wheel", "-d", dist)
     run(*build, cwd=project, env=build_environ)
-    assert sorted(path.name for path in dist.iterdir()) == [
-        "resnet18-1.0-py3-none-any.whl",
-        "resnet18-1.0.mar",
-    ]
-    assert "resnet18_mar/model/resnet18.pt" in wheel_names(only(dist, "*.whl"))
     with zipfile.ZipFile(only(dist, "*.whl")) as wheel:
-        entry_points = wheel.read("resnet18-1.0.dist-info/entry_points.txt").decode()
-    assert "serve-resnet18 = resnet18_mar.__main__:main" in entry_points
+        entry_points = wheel.read("line-1.0.dist-info/entry_points.txt").decode()
+    assert "serve-line = line_mar.__main__:main" in entry_points
+    question = Call(
+        path="/predictions/line", headers=[("Content-Type", "application/json")], body=b"[1.0, 2.0]"
+    )
+    for artifact in (only(dist, "*.mar"), only(dist, "*.whl")):
+        with start_runner(str(artifact), python=str(serving_env.python)) as runner:
+            assert exchange(runner.url, question).json() == [121.0]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
