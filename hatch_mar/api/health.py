@@ -66,16 +66,15 @@ class Readiness:
             ModelNotFoundError: no such model.
             ModelVersionNotFoundError: no such version.
         """
-        if name in self.missing:
-            value = {"ready": False, "state": "loading", "reason": self.missing[name]}
-            return make_json(value, status=_NOT_READY)
-        versions = self.service.health().models.get(name)
-        if not versions:
-            raise ModelNotFoundError(f"Model not found: {name}")
+        versions = self.service.health().models.get(name, {})
         for candidate, model in versions.items():
             if candidate == version or (version is None and model.default):
                 status = 200 if model.ready else _NOT_READY
                 return make_json(describe_health(model), status=status)
+        if name in self.missing:
+            return make_json({"ready": False, "reason": self.missing[name]}, status=_NOT_READY)
+        if not versions:
+            raise ModelNotFoundError(f"Model not found: {name}")
         raise ModelVersionNotFoundError(
             f"Model version: {version} does not exist for model: {name}"
         )

@@ -95,11 +95,16 @@ class Listener:
 
         After `timeout` seconds what is left is cut off.
         """
+        if timeout <= 0:
+            self._cut_off()
         self._server.config.timeout_graceful_shutdown = max(1, round(timeout))
         await self._server.shutdown(sockets=[self._bound.socket])
+        self._cut_off()
+        await asyncio.sleep(0)  # `connection_lost` of those is called in the next round
+
+    def _cut_off(self) -> None:
         for connection in list(self._server.server_state.connections):
             connection.transport.abort()
-        await asyncio.sleep(0)  # `connection_lost` of those is called in the next round
 
 
 def _make_server(app: ASGIApp, lane: Lane) -> uvicorn.Server:

@@ -48,8 +48,8 @@ ODD = """
             context.set_response_content_type(i, order["type"])
         if "die" in order:
             os._exit(3)
-        if "raise" in order:
-            raise RuntimeError(order["raise"])
+        if "error" in order:
+            raise RuntimeError(order["error"])
         if "touch" in order:
             open(order["touch"], "w").close()
         while "until" in order and not os.path.exists(order["until"]):

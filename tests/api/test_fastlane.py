@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import signal
 import struct
-import time
 from http.client import HTTPConnection
 from socket import SHUT_WR, SO_LINGER, SOL_SOCKET
 from typing import TYPE_CHECKING
@@ -14,6 +13,7 @@ from urllib.request import urlopen
 
 import pytest
 
+from tests.support.runner import await_file
 from tests.support.wire import connect, order, request
 
 if TYPE_CHECKING:
@@ -31,14 +31,8 @@ USUAL = (
 LIMIT = 6_553_500
 
 
-def await_file(path: Path) -> None:
-    """Return when `path` is there; the test's own time limit is the limit."""
-    while not path.exists():
-        time.sleep(0.005)
-
-
 def await_pending(runner: Runner, model: str, count: int) -> None:
-    """Return when `count` requests wait for a worker of `model`."""
+    """Return when `count` requests of `model` are not begun; the test's time limit is the limit."""
     while True:
         with urlopen(f"{runner.management_url}/models/{model}") as answer:
             if f'"pendingRequests": {count}\n' in answer.read().decode():
@@ -93,7 +87,7 @@ def test_handlers_own_error_status_closes_the_connection(server: Runner) -> None
 
 def test_exception_in_the_handler(server: Runner) -> None:
     with connect(server.url) as wire:
-        wire.send(order("", **{"raise": "secret"}))
+        wire.send(order("", error="secret"))
         answer = wire.read()
     assert answer.status == 503
     assert b'"type": "InternalServerException"' in answer.body

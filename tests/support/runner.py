@@ -18,10 +18,13 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
 
 _LISTENING = re.compile(r"^listening: (?P<doors>.*)$", re.MULTILINE)
 _READY_TIMEOUT = 120.0
@@ -76,6 +79,18 @@ class Runner:
                 raise TimeoutError(f"not listening after {timeout} s:\n{self.output()}")
             time.sleep(0.02)
 
+    def wait_output(self, text: str, timeout: float = _READY_TIMEOUT) -> None:
+        """Return once `text` was printed.
+
+        Raises:
+            TimeoutError: it was not within `timeout` seconds, or the server has exited without it.
+        """
+        deadline = time.monotonic() + timeout
+        while text not in self.output():
+            if self.exited() is not None or time.monotonic() > deadline:
+                raise TimeoutError(f"{text!r} was not printed:\n{self.output()}")
+            time.sleep(0.01)
+
     def stop(self, signum: int = signal.SIGTERM, timeout: float = _STOP_TIMEOUT) -> int:
         """Send `signum` and return the exit status; negative where a signal ended the process.
 
@@ -98,6 +113,19 @@ class Runner:
         self.management_url = doors.get("management", "")
         self.metrics_url = doors.get("metrics", "")
         return True
+
+
+def await_file(path: Path, timeout: float = _READY_TIMEOUT) -> None:
+    """Return once a handler has made `path`.
+
+    Raises:
+        TimeoutError: it has not within `timeout` seconds.
+    """
+    deadline = time.monotonic() + timeout
+    while not path.exists():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{path}: never made")
+        time.sleep(0.005)
 
 
 def _says_ready(url: str) -> bool:

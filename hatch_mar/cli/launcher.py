@@ -1,0 +1,192 @@
+"""Bringing models up: all at once, listed in the order in which they were asked for."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, TypeVar
+
+import click
+
+from hatch_mar.errors import HatchMarError, ModelError
+from hatch_mar.serve import make_root, prepare, remove_rundirs
+from hatch_mar.weights.cache import Cache
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from hatch_mar.api.health import Readiness
+    from hatch_mar.archive.read import Archive
+    from hatch_mar.cli.options import ServeOptions
+    from hatch_mar.cli.targets import Target
+    from hatch_mar.serve import Deployment, Service
+
+T = TypeVar("T")
+
+
+class _StoppedError(BaseException):
+    """Ends a download that nobody waits for any more; nothing that handles errors may catch it."""
+
+
+@dataclass(slots=True, eq=False)
+class _Launch:
+    """One model on its way."""
+
+    target: Target
+    label: str
+    """Its name, once its archive is open; until then what the operator wrote."""
+    opened: asyncio.Event = field(default_factory=asyncio.Event)
+    listed: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set once the service knows it, or never will."""
+    failed: bool = False
+
+
+class Launcher:
+    """Takes models from where they are to the service."""
+
+    def __init__(self, service: Service, readiness: Readiness, options: ServeOptions) -> None:
+        """Make the root of the run directories, nothing else."""
+        self.errors: list[BaseException] = []
+        """Why models are not served, where others are."""
+        self._service = service
+        self._readiness = readiness
+        self._options = options
+        self._root = make_root()
+        self._cache = Cache()
+        self._launches: list[_Launch] = []
+        self._stopped = False
+
+    async def bring_up(self, targets: Sequence[Target]) -> None:
+        """Return when every model is ready, or has failed.
+
+        Raises:
+            HatchMarError: the only model cannot be served. Where others were asked for too, a
+                failure is told on stderr, kept in `errors` and in the readiness, and the others
+                are served.
+        """
+        self._launches = [_Launch(target, target.name or target.what) for target in targets]
+        for launch in self._launches:
+            self._readiness.missing[launch.label] = "being unpacked"
+        async with asyncio.TaskGroup() as group:
+            for launch in self._launches:
+                group.create_task(self._bring_up(launch))
+
+    async def under_way(self) -> bool:
+        """Return when no model's workers are still to be started; False if there will be none."""
+        await asyncio.sleep(0)
+        for launch in self._launches:
+            await launch.listed.wait()
+        return not all(launch.failed for launch in self._launches)
+
+    def close(self) -> None:
+        """Stop downloads and remove the run directories."""
+        self._stopped = True
+        remove_rundirs(self._root)
+
+    async def _bring_up(self, launch: _Launch) -> None:
+        started = time.monotonic()
+        try:
+            try:
+                deployment = await self._prepare(launch)
+                await self._wait_for_elders(launch)
+                registering = asyncio.ensure_future(self._service.register(deployment))
+                await asyncio.sleep(0)  # it is listed, and its workers are on their way
+                self._readiness.missing.pop(launch.label, None)
+            except BaseException:
+                launch.failed = True
+                raise
+            finally:
+                launch.opened.set()
+                launch.listed.set()
+            await registering
+        except (HatchMarError, OSError) as error:
+            if len(self._launches) == 1:
+                raise
+            self._readiness.missing[launch.label] = str(error)
+            self.errors.append(error)
+            _report(launch.label, error)
+        else:
+            self._announce(deployment, time.monotonic() - started)
+
+    async def _prepare(self, launch: _Launch) -> Deployment:
+        """Open the archive and make its run directory, in a thread: weights may take minutes."""
+        archive = await _in_thread(launch.target.open)
+        with archive:
+            reason = self._readiness.missing.pop(launch.label, "")
+            launch.label = launch.target.name or archive.manifest.model_name
+            self._readiness.missing[launch.label] = reason
+            launch.opened.set()
+            return await _in_thread(lambda: self._make_deployment(launch, archive))
+
+    def _make_deployment(self, launch: _Launch, archive: Archive) -> Deployment:
+        def on_progress(done: int, size: int | None) -> None:
+            if self._stopped:
+                raise _StoppedError
+            part = f"{done / size:.0%}" if size else f"{done / 1e6:.0f} MB"
+            self._readiness.missing[launch.label] = f"weights are being fetched: {part}"
+
+        target, options = launch.target, self._options
+        deployment = prepare(
+            archive,
+            root=self._root,
+            cache=self._cache,
+            name=target.name,
+            url=target.path.name if target.path else target.what,
+            progress=on_progress,
+        )
+        config = deployment.config
+        if options.batch_size is not None:
+            config = replace(config, batch_size=options.batch_size)
+        if options.device[1] is not None:
+            config = replace(config, device_ids=options.device[1])
+        return replace(deployment, config=config)
+
+    async def _wait_for_elders(self, launch: _Launch) -> None:
+        """Let versions that were named before go first: the first one listed is the default."""
+        for elder in self._launches[: self._launches.index(launch)]:
+            await elder.opened.wait()
+            if elder.label == launch.label:
+                await elder.listed.wait()
+
+    def _announce(self, deployment: Deployment, seconds: float) -> None:
+        health = self._service.health().models[deployment.name][deployment.version]
+        devices = ", ".join(sorted({worker.device for worker in health.workers})) or "no device"
+        count = len(health.workers)
+        for warning in deployment.warnings:
+            click.echo(f"{deployment.name}: {warning}", err=True)
+        click.echo(
+            f"{deployment.name} {deployment.version}: ready on {devices}, "
+            f"{count} worker{'' if count == 1 else 's'}, {seconds:.1f} s"
+        )
+
+
+def _report(label: str, error: BaseException) -> None:
+    """Tell on stderr why one of several models is not served: the handler's own words first."""
+    if isinstance(error, ModelError) and error.traceback:
+        click.echo(error.traceback.rstrip("\n"), err=True)
+    click.echo(f"hatch-mar: {label}: not served: {error}", err=True)
+
+
+async def _in_thread(function: Callable[[], T]) -> T:
+    """Return what `function` returns in a thread that does not keep the process from ending."""
+    loop = asyncio.get_running_loop()
+    result: asyncio.Future[T] = loop.create_future()
+
+    def settle(settle_with: Callable[[], None]) -> None:
+        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(lambda: None if result.done() else settle_with())
+
+    def work() -> None:
+        try:
+            value = function()
+        except BaseException as error:  # noqa: BLE001 - it is raised where the result is awaited
+            reason = error
+            settle(lambda: result.set_exception(reason))
+        else:
+            settle(lambda: result.set_result(value))
+
+    threading.Thread(target=work, name="hatch-mar-prepare", daemon=True).start()
+    return await result
