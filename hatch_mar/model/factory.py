@@ -208,12 +208,15 @@ def content_type_of(context: Any, index: int, key: str) -> str:
 
 
 def open_image(data: bytes | bytearray, *, required: bool) -> Any:
-    """Decode `data` with Pillow; what is no image is returned as it is, or refused if `required`.
+    """Decode `data`, if Pillow is installed; what is no image stays as it is unless `required`.
 
     Raises:
         PredictionException: (400) `required`, and not an image.
     """
-    from PIL import Image, UnidentifiedImageError  # noqa: PLC0415
+    try:
+        from PIL import Image, UnidentifiedImageError  # noqa: PLC0415
+    except ImportError:
+        return data  # the author decodes images with something else
 
     try:
         image = Image.open(io.BytesIO(data))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import shutil
+import sys
 from collections import namedtuple
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -266,6 +267,12 @@ def test_images_can_be_told_by_their_content(seen: Any, content_type: str) -> No
 
 def test_what_is_called_an_image_must_be_one(seen: Any) -> None:
     assert seen(b"no image", "image/png") == (400, b"the body is not an image that can be read")
+
+
+def test_without_pillow_images_stay_bytes(seen: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    image = png()
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    assert seen(image, "image/png") == (200, ["bytearray", None])
 
 
 def test_a_broken_image_is_the_clients_mistake(seen: Any) -> None:
