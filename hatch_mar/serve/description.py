@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from hatch_mar.serve.devices import measure
+
 if TYPE_CHECKING:
+    from hatch_mar.serve.devices import Device
     from hatch_mar.serve.pool import Pool
     from hatch_mar.serve.slot import Slot
 
@@ -60,5 +63,15 @@ def _describe_slot(slot: Slot) -> dict[str, Any]:
         "memoryUsage": slot.memory(),
         "pid": slot.pid or -1,
         "gpu": slot.device is not None,
-        "gpuUsage": "N/A" if slot.device is None else f"gpuId::{slot.device.index}",
+        "gpuUsage": "N/A" if slot.device is None else _describe_usage(slot.device),
     }
+
+
+def _describe_usage(device: Device) -> str:
+    usage = measure(device)
+    if usage is None:
+        return f"gpuId::{device.index}"
+    return (
+        f"gpuId::{device.index} utilization.gpu::{usage.busy:.0f} % "
+        f"utilization.memory::{usage.memory_share:.0f} % memory.used::{usage.memory:.0f} MiB"
+    )

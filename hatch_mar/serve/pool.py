@@ -9,19 +9,19 @@ import math
 import time
 from typing import TYPE_CHECKING, Any
 
-from hatch_mar.errors import BadRequestError, ModelError, ServiceUnavailableError
-from hatch_mar.model.protocol import Response
+from hatch_mar.errors import BadRequestError, ModelError
 from hatch_mar.serve.batcher import Batcher, Job, Seat
 from hatch_mar.serve.channel import Batch, decode_replies, encode_requests, pack_request
 from hatch_mar.serve.frames import ChannelError
 from hatch_mar.serve.health import ModelHealth, ModelState
 from hatch_mar.serve.launch import count_workers, make_environ, make_options, uses_gpu
+from hatch_mar.serve.refusal import desert, expire, mourn, refuse
 from hatch_mar.serve.slot import Launch, Slot, State
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from hatch_mar.model.protocol import Request
+    from hatch_mar.model.protocol import Request, Response
     from hatch_mar.serve.deployment import Deployment
     from hatch_mar.serve.devices import Device, Placement
     from hatch_mar.serve.metrics import Metrics, Tally
@@ -35,11 +35,6 @@ STOP_SECONDS = 10.0
 _NUMBER_MASK = 0xFFFFFFFF
 _WORKER_NUMBERS = itertools.count(9000)
 """Workers are called after TorchServe's first worker port, as its clients expect."""
-_NO_WORKER = (
-    "has no worker to serve inference request. Please use scale workers API to add workers. "
-    "If this is a sequence inference, please check if it is closed, or expired; "
-    "or exceeds maxSequenceJobQueueSize"
-)
 
 
 class Pool:
@@ -140,7 +135,12 @@ class Pool:
         job = Job(packed, on_reply, self, tally, number, time.monotonic())
         batcher = self._batcher
         if self.closing or self._hopeless or not batcher.offer(job):
-            raise self._unavailable(tally)
+            raise refuse(
+                self.deployment.name,
+                tally.version,
+                wait=self._predict_wait(),
+                describe=request.describe,
+            )
         if not self._scheduled:
             if self._eager and batcher.is_free():
                 self._pump()
@@ -177,8 +177,7 @@ class Pool:
                 await asyncio.wait_for(self._idle.wait(), timeout)
             except TimeoutError:
                 logger.warning("%s: requests were still unanswered when we stopped", self)
-        for job in self._batcher.withdraw():
-            self._answer(job, self._gone(job))
+        self._desert(self._batcher.withdraw())
         for slot in self.slots:
             slot.stop(min(timeout, STOP_SECONDS) if self._idle.is_set() else 0)
         await asyncio.gather(*(slot.ended for slot in self.slots))
@@ -245,9 +244,8 @@ class Pool:
     def on_lost(self, seat: Seat, started: int, end: Exit) -> None:
         """Answer what the dead worker had begun; the rest of what it held waits again."""
         del self._by_seat[seat]
-        status = 507 if end.out_of_memory else 500
         for job in self._batcher.leave(seat, started):
-            self._answer(job, Response(status, b"Worker died.", error=True))
+            self._answer(job, mourn(end))
         self._schedule()
         self._look_idle()
 
@@ -257,8 +255,7 @@ class Pool:
             self._placement.release(slot.device, self.config.system_max_gpu_memory)
         self._hopeless = all(one.state is State.DEAD for one in self.slots)
         if self._hopeless:
-            for job in self._batcher.withdraw():
-                self._answer(job, self._gone(job))
+            self._desert(self._batcher.withdraw())
             self._look_idle()
 
     # Requests.
@@ -289,21 +286,14 @@ class Pool:
         if self.closing and not self._batcher.busy:
             self._idle.set()
 
-    def _unavailable(self, tally: Tally) -> ServiceUnavailableError:
-        name, version = self.deployment.name, tally.version
-        # The odd quotation mark is TorchServe's.
-        message = (
-            f'Model "{name}" Version {version}" {_NO_WORKER}'
-            if version
-            else (f'Model "{name}" {_NO_WORKER}')
-        )
+    def _predict_wait(self) -> float:
+        """Say how many seconds what waits will take, as far as is known."""
         times = [seat.item_time for seat in self._batcher.seats if seat.item_time]
-        wait = sum(times) / len(times) ** 2 * self.pending if times else 1
-        return ServiceUnavailableError(message, retry_after=max(1, math.ceil(wait)))
+        return self.pending * sum(times) / len(times) ** 2 if times else 1
 
-    def _gone(self, job: Job) -> Response:
-        message = str(self._unavailable(job.tally)).encode()
-        return Response(503, message, error=True, error_type="ServiceUnavailableException")
+    def _desert(self, jobs: list[Job]) -> None:
+        for job in jobs:
+            self._answer(job, desert(self.deployment.name, job.tally.version))
 
     # Time.
 
@@ -323,10 +313,7 @@ class Pool:
         self._timer = None
         now = time.monotonic()
         for job in self._batcher.expired(now):
-            limit = self.config.client_timeout_in_mills
-            message = f"not begun within clientTimeoutInMills={limit}".encode()
-            reply = Response(408, message, error=True, error_type="RequestTimeoutException")
-            self._answer(job, reply)
+            self._answer(job, expire(self.config.client_timeout_in_mills))
         for seat in self._batcher.stuck(now):
             limit = self.config.response_timeout
             self._by_seat[seat].kill(f"no answer within responseTimeout={limit} seconds")

@@ -18,7 +18,7 @@ from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from hatch_mar.serve.frames import ChannelError, Frame, FrameReader, receive
+from hatch_mar.serve.frames import ChannelError, Frame, FrameReader, Kind, encode_frame, receive
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -47,12 +47,11 @@ class Listener(Protocol):
 class Exit:
     """How a process ended."""
 
-    __slots__ = ("code", "killed_by_us", "out_of_memory")
+    __slots__ = ("code", "out_of_memory")
 
-    def __init__(self, code: int, *, killed_by_us: bool, out_of_memory: bool) -> None:
+    def __init__(self, code: int, *, out_of_memory: bool) -> None:
         """Keep the `code` as `subprocess` gives it: minus the signal, if it was one."""
         self.code = code
-        self.killed_by_us = killed_by_us
         self.out_of_memory = out_of_memory
 
     def __str__(self) -> str:
@@ -84,6 +83,7 @@ class WorkerProcess:
         self._reader = FrameReader()
         self._backlog: deque[memoryview] = deque()
         self._killed = False
+        self._stopping = False
         self._oom_kills = _count_oom_kills()
         self._sock, theirs = socket.socketpair()
         self._sock.setblocking(False)
@@ -99,6 +99,8 @@ class WorkerProcess:
                 env=_make_environ(environ),
                 stdin=subprocess.DEVNULL,
                 pass_fds=(theirs.fileno(), page.fileno()),
+                # A group of its own: what the handler starts can be ended with it.
+                process_group=0,
             )
             undo.pop_all()
         self._counter = memoryview(self._map).cast("Q")
@@ -129,11 +131,16 @@ class WorkerProcess:
             self._backlog.append(memoryview(data)[sent:])
             self._loop.add_writer(self._sock, self._on_writable)
 
+    def stop(self) -> None:
+        """Let it answer what it holds, and leave."""
+        self._stopping = True
+        self.send(encode_frame(Kind.STOP))
+
     def kill(self) -> None:
-        """End it at once (SIGKILL); `on_exit` follows."""
+        """End it at once (SIGKILL), with the processes it started; `on_exit` follows."""
         if self._popen.returncode is None:
             self._killed = True
-            self._popen.kill()
+            self._kill_group()
 
     def memory(self) -> int:
         """Return its resident memory in bytes, 0 if that cannot be told."""
@@ -165,7 +172,8 @@ class WorkerProcess:
     def _on_readable(self) -> None:
         if not self._receive():
             self._loop.remove_reader(self._sock)
-            self._loop.call_later(_HANG_UP_SECONDS, self.kill)
+            if not self._stopping:
+                self._loop.call_later(_HANG_UP_SECONDS, self.kill)
 
     def _receive(self) -> bool:
         """Hand on what came; False if nothing will come any more."""
@@ -190,23 +198,33 @@ class WorkerProcess:
 
     def _on_end(self) -> None:
         """Reap it, hear its last words, close everything, tell the listener."""
+        self._kill_group()
         code = self._popen.wait()
         self._loop.remove_reader(self._sock)
         self._loop.remove_writer(self._sock)
-        with contextlib.suppress(OSError, ChannelError, EOFError):
-            while True:
-                for frame in receive(self._sock, self._reader):
-                    self._listener.on_frame(frame)
         if self._pidfd is not None:
             self._loop.remove_reader(self._pidfd)
             os.close(self._pidfd)
-        self._sock.close()
-        out_of_memory = code == 128 + signal.SIGKILL or (
-            code == -signal.SIGKILL and not self._killed and _count_oom_kills() > self._oom_kills
-        )
-        self._listener.on_exit(Exit(code, killed_by_us=self._killed, out_of_memory=out_of_memory))
-        self._counter.release()
-        self._map.close()
+        try:
+            with contextlib.suppress(OSError, ChannelError, EOFError):
+                while True:
+                    for frame in receive(self._sock, self._reader):
+                        self._listener.on_frame(frame)
+        finally:
+            self._sock.close()
+            oom = code == 128 + signal.SIGKILL or (code == -signal.SIGKILL and self._was_oom())
+            self._listener.on_exit(Exit(code, out_of_memory=oom))
+            self._counter.release()
+            self._map.close()
+
+    def _was_oom(self) -> bool:
+        """Whether SIGKILL came from the kernel: not from us, and it has killed for memory since."""
+        return not self._killed and _count_oom_kills() > self._oom_kills
+
+    def _kill_group(self) -> None:
+        # Before it is reaped, so that its number cannot belong to anybody else yet.
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, signal.SIGKILL)
 
 
 def _make_environ(environ: Mapping[str, str]) -> dict[str, str]:

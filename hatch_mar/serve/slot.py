@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from hatch_mar import errors
 from hatch_mar.errors import ModelError, WorkerStartError
-from hatch_mar.serve.frames import Frame, Kind, decode_json, encode_frame, encode_json
+from hatch_mar.serve.frames import Frame, Kind, decode_json, encode_json
 from hatch_mar.serve.health import WorkerHealth
 from hatch_mar.serve.process import Exit, WorkerProcess
 
@@ -214,7 +214,7 @@ class Slot:
             self.kill()
             return
         self._move(State.STOPPING)
-        self._process.send(encode_frame(Kind.STOP))
+        self._process.stop()
         self._timer = self._loop.call_later(grace, self.kill)
 
     def on_frame(self, frame: Frame) -> None:

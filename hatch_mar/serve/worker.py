@@ -239,6 +239,8 @@ def main(arguments: Sequence[str]) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: None)
     die_with_door(door)
+    # What a handler prints is worth reading when it is printed, also through a pipe.
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     with socket.socket(fileno=socket_fd) as sock, mmap.mmap(counter_fd, mmap.PAGESIZE) as shared:
         sock.set_inheritable(False)

@@ -5,18 +5,17 @@ from __future__ import annotations
 import asyncio
 import os
 import textwrap
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from hatch_mar.archive.manifest import Manifest
 from hatch_mar.archive.modelconfig import read_model_config
 from hatch_mar.serve import Deployment, Part, Request, Response, Service, ServiceSettings
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 DeploymentMaker = Callable[..., Deployment]
 ServiceRunner = Callable[..., Any]
@@ -157,5 +156,25 @@ def appears() -> Callable[[Path], Awaitable[None]]:
         async with asyncio.timeout(30):
             while not path.exists():  # noqa: ASYNC110, ASYNC240 - another process makes it
                 await asyncio.sleep(0.002)
+
+    return wait
+
+
+@pytest.fixture
+def wait_until_gone() -> Callable[[int], None]:
+    """Return a function that waits for the end of a process that is not our child."""
+
+    def wait(pid: int) -> None:
+        """Wait for a process that is not our child to be gone, or a zombie of somebody else's."""
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            try:
+                stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
+            except OSError:
+                return
+            if stat.rpartition(")")[2].split()[0] == "Z":
+                return
+            time.sleep(0.01)
+        pytest.fail(f"process {pid} is still there")
 
     return wait
