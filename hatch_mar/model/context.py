@@ -132,9 +132,9 @@ class Context:
         self.request_processor = [RequestProcessor(request=request) for request in requests]
         self.metrics.request_ids = self.request_ids
 
-    def get_request_id(self, idx: int = 0) -> str:
-        """Return the id of request `idx`."""
-        return self.request_ids[idx]
+    def get_request_id(self, idx: int = 0) -> str | None:
+        """Return the id of request `idx`, None if there is no such request."""
+        return self.request_ids.get(idx)
 
     def get_request_header(self, idx: int, key: str) -> Any:  # noqa: ANN401 - see get_request_property
         """Return a header of request `idx`, or None."""

@@ -21,7 +21,7 @@ UNITS = {
     "GB": "Gigabytes",
     "percent": "Percent",
     "count": "Count",
-    "unit": "Unit",
+    "": "unit",
 }
 """Short names of units, and how TorchServe writes them; other units stay as they are."""
 TIME_UNITS = ("ms", "s")
@@ -117,7 +117,12 @@ class Metric:
             )
         )
 
-    update = add_or_update
+    def update(
+        self, value: float, request_id: str = "", dimensions: Sequence[Dimension] = ()
+    ) -> None:
+        """Report `value` with `dimensions` instead of the declared ones; an older form."""
+        self.dimension_names = [one.name for one in dimensions]
+        self.add_or_update(value, [one.value for one in dimensions], request_id)
 
 
 class Metrics:
@@ -150,7 +155,7 @@ class Metrics:
     ) -> None:
         """Report `value`; `idx` says which request of the batch it is about, None all of them."""
         ids = self.request_ids
-        about = ",".join(ids.values()) if idx is None else ids.get(idx, "")
+        about = ids[idx] if idx is not None and idx in ids else ",".join(ids.values())
         labels = [(str(one.name), str(one.value)) for one in dimensions or ()]
         self.record(
             Measurement(

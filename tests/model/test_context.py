@@ -86,6 +86,7 @@ def test_requests_have_ids() -> None:
     assert context.request_ids == {0: "one", 1: "two"}
     assert context.get_request_id(1) == "two"
     assert context.get_request_id() == "one"
+    assert context.get_request_id(9) is None
 
 
 def test_a_batch_leaves_nothing_to_the_next_one() -> None:

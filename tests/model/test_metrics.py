@@ -46,7 +46,7 @@ def test_without_an_index_it_is_about_the_whole_batch(metrics: Metrics) -> None:
         ("add_size", ("S", 1.5, None, "kB"), "Kilobytes", "gauge"),
         ("add_size", ("S", 1.5), "Megabytes", "gauge"),
         ("add_percent", ("P", 50), "Percent", "gauge"),
-        ("add_error", ("E", 1), "", "counter"),
+        ("add_error", ("E", 1), "unit", "counter"),
         ("add_metric", ("M", 1, "apples"), "apples", "counter"),
     ],
 )
@@ -109,6 +109,17 @@ def test_a_metric_of_another_type_was_not_declared(metrics: Metrics) -> None:
     metrics.add_metric_to_cache("Size", "MB")
     with pytest.raises(KeyError):
         metrics.get_metric("Size", MetricTypes.GAUGE)
+
+
+def test_a_value_may_bring_its_own_dimensions(metrics: Metrics) -> None:
+    metric = metrics.add_metric_to_cache("Size", "MB", ["Layer"])
+    metric.update(3, "one", [Dimension("Block", 2)])
+    assert only(metrics)["dimensions"] == [["Block", "2"]]
+
+
+def test_a_request_that_is_not_in_the_batch_means_all(metrics: Metrics) -> None:
+    metrics.add_counter("Hits", 1, 7)
+    assert only(metrics)["requestId"] == "one,two"
 
 
 def test_values_must_match_the_dimensions(metrics: Metrics) -> None:
