@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal, Self
 from hatch_mar.archive.manifest import MANIFEST_NAME, Manifest
 from hatch_mar.archive.members import FileMembers, Members, list_directory, reading
 from hatch_mar.archive.modelconfig import parse_yaml
-from hatch_mar.archive.names import find_flaw
+from hatch_mar.archive.names import NameLedger, find_flaw
 from hatch_mar.archive.seal import SEAL_NAME, SHA256, Seal
 from hatch_mar.archive.tarred import TarMembers, is_gzip
 from hatch_mar.archive.zipped import ZipMembers
@@ -191,10 +191,11 @@ class Archive:
                 )
 
     def _check_references(self, seal: Seal) -> None:
+        ledger = NameLedger(str(self.path))
+        for name in seal.members if seal.references else ():
+            ledger.add(name)
         for reference in seal.references:
-            flaw = find_flaw(reference.target)
-            if flaw is not None:
-                raise UnsafeArchiveError(f"{self.path}: reference {reference.target!r} {flaw}")
+            ledger.add(reference.target)  # it becomes a file beside the members
             if not SHA256.fullmatch(reference.sha256):
                 raise ArchiveError(f"{self.path}: reference {reference.target!r} has no sha256")
 

@@ -121,7 +121,8 @@ def _packing(plan: Plan) -> Packing:
 
 def _entries(plan: Plan) -> Iterator[Entry]:
     ledger = NameLedger(plan.filename or plan.name)
-    ledger.add(SEAL_NAME)
+    for name in (SEAL_NAME, *(reference.target for reference in plan.references)):
+        ledger.add(name)
     for member in plan.sealed_members():
         ledger.add(member.name)
         yield _entry(member)

@@ -6,6 +6,7 @@ import json
 import shutil
 import tarfile
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -313,18 +314,27 @@ def test_a_sealed_directory_is_its_sealed_members(make_plan: MakePlan, tmp_path:
 
 
 @pytest.mark.parametrize(
-    ("reference", "message"),
+    ("change", "message"),
     [
-        (Reference(target="../w.pt", source="file:///w", sha256="0" * 64), "reference '../w.pt'"),
-        (Reference(target="w.pt", source="file:///w", sha256="0" * 63 + "/"), "has no sha256"),
+        ({"target": "../w.pt"}, r"member '\.\./w\.pt' holds"),
+        ({"target": "handler.py/w.pt"}, "members 'handler.py' and 'handler.py/w.pt' collide"),
+        ({"target": "handler.py"}, "members 'handler.py' and 'handler.py' collide"),
+        ({"sha256": "0" * 63 + "/"}, "reference 'big.pt' has no sha256"),
     ],
 )
 def test_references_are_not_trusted(
-    make_plan: MakePlan, tmp_path: Path, reference: Reference, message: str
+    make_plan: MakePlan, tmp_path: Path, change: dict[str, str], message: str
 ) -> None:
-    write_archive(make_plan(references=(reference,)), tmp_path / "m.mar")
+    path = tmp_path / "m.mar"
+    good = Reference(target="big.pt", source="file:///w", sha256="0" * 64)
+    write_archive(make_plan(references=(good,)), path)
+    with open_archive(path) as archive:
+        seal = archive.seal
+    assert seal is not None
+    bad = replace(seal, references=(replace(good, **change),))  # type: ignore[arg-type]
+    _reseal(path, add={SEAL_NAME: bad.to_json()})
     with pytest.raises(ArchiveError, match=message):
-        open_archive(tmp_path / "m.mar")
+        open_archive(path)
 
 
 def test_a_link_out_of_an_unsealed_directory(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from hatch_mar.archive.plan import Member, Plan
 from hatch_mar.archive.seal import SEAL_NAME, Digest, Packing, Seal
 from hatch_mar.archive.write import Entry, Recipe, make_seal, pack, write_archive
 from hatch_mar.errors import ArchiveError
+from hatch_mar.weights.reference import Reference
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -295,6 +296,12 @@ def test_members_that_cannot_be_are_refused(make_plan: MakePlan, tmp_path: Path,
     with pytest.raises(ArchiveError, match=r"^tiny-1\.0\.mar: members? "):
         write_archive(make_plan(members=(*plan.members, Member(name, b""))), tmp_path / "out.mar")
     assert not (tmp_path / "out.mar").exists()
+
+
+def test_a_member_that_is_also_a_reference(make_plan: MakePlan, tmp_path: Path) -> None:
+    reference = Reference(target="weights.pt", source="file:///w.pt", sha256="0" * 64)
+    with pytest.raises(ArchiveError, match=r"members 'weights\.pt' and 'weights\.pt' collide"):
+        write_archive(make_plan(references=(reference,)), tmp_path / "out.mar")
 
 
 def test_a_directory_in_the_way_of_a_file(make_plan: MakePlan, tmp_path: Path) -> None:
