@@ -1,17 +1,17 @@
 """Every exception of hatch-mar.
 
     HatchMarError                     exit 1   HTTP 500
-     ├── ProblemsError                exit 2            several problems, reported together
+     ├── ProblemsError                exit 2           several problems, reported together
      ├── ArchiveError                 exit 3   HTTP 400
      │    └── UnsafeArchiveError      exit 3   HTTP 400
      ├── WeightsError                 exit 4   HTTP 500
      │    ├── DigestMismatchError     exit 4
      │    └── OfflineError            exit 4
      ├── ModelError                   exit 5   HTTP 500
-     │    ├── HandlerError            exit 5            not found, wrong shape, raised in initialize
-     │    ├── GoldenError             exit 5            a golden example gave another answer
-     │    └── WorkerStartError        exit 5            the worker process died or hung while loading
-     ├── TargetError                  exit 6            what to serve cannot be found
+     │    ├── HandlerError            exit 5           not found, wrong shape, raised in initialize
+     │    ├── GoldenError             exit 5           a golden example gave another answer
+     │    └── WorkerStartError        exit 5           the worker process died or hung while loading
+     ├── TargetError                  exit 6           what to serve cannot be found
      ├── AddressInUseError            exit 7
      └── RequestError                          HTTP status and `type` of TorchServe's error body
           ├── BadRequestError                  400 BadRequestException
@@ -29,9 +29,11 @@ TorchServe's clients match on (its `ErrorResponse`), so they are not ours to imp
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 class HatchMarError(Exception):
@@ -49,7 +51,7 @@ class Problem:
     file: str
     """The file as the author knows it, relative to the project: `pyproject.toml`."""
     key: str
-    """Full key path in that file, `tool.mar.weights[0].source`; empty when the file itself is wrong."""
+    """Full key path in that file, `tool.mar.weights[0].source`; empty if the file itself is wrong."""
     message: str
     """What is wrong and what to do, lower-case, without a full stop."""
 
@@ -140,7 +142,7 @@ class RequestError(HatchMarError):
     def __init__(
         self, message: str, *, status: int | None = None, retry_after: int | None = None
     ) -> None:
-        """Say `message` to the client; `retry_after`, in seconds, becomes a `Retry-After` header."""
+        """Say `message` to the client; `retry_after`, in seconds, becomes `Retry-After`."""
         super().__init__(message)
         if status is not None:
             self.status = status

@@ -1,4 +1,5 @@
 """Does what the `X-Do` header asks, or else tells what arrived."""
+
 from ts.utils.util import PredictionException
 
 

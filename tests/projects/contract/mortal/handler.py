@@ -1,4 +1,5 @@
 """Ends its own process, hangs or answers with too much when asked to."""
+
 import os
 import signal
 import sys

@@ -14,4 +14,6 @@ class OnnxHandler(BaseHandler):
         return self.model.run(None, {name: data.numpy()})[0]
 
     def postprocess(self, scores):
-        return [{"label": self.mapping[str(row.argmax())], "scores": row.tolist()} for row in scores]
+        return [
+            {"label": self.mapping[str(row.argmax())], "scores": row.tolist()} for row in scores
+        ]
