@@ -51,7 +51,7 @@ class Problem:
     file: str
     """The file as the author knows it, relative to the project: `pyproject.toml`."""
     key: str
-    """Full key path in that file, `tool.mar.weights[0].source`; empty if the file itself is wrong."""
+    """Full key path in it, `tool.mar.weights[0].source`; empty if the file itself is wrong."""
     message: str
     """What is wrong and what to do, lower-case, without a full stop."""
 
