@@ -111,7 +111,7 @@ def _running(peer: Peer, number: int, *, trial: bool) -> Iterator[_Running]:
     with tempfile.TemporaryDirectory(prefix="hatch-mar-benchmark-") as name:
         scratch = Path(name)
         with started(peer.command(port, scratch), scratch, ONE_THREAD) as server:
-            await_answer(port, peer.path, BODY.encode(), "application/json")
+            await_answer(server, port, peer.path, BODY.encode(), "application/json")
             check_answers(port, peer.path)
             press(port, peer.path, connections=8, seconds=1 if trial else round(peer.warm_up))
             yield _Running(peer, number, port, server)

@@ -12,7 +12,10 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from benchmarks.processes import Started
 
 SCRIPT = Path(__file__).with_name("wrk.lua")
 BODY = json.dumps({"id": 1234567, "text": "the quick brown fox jumps", "scores": [0.25, 0.5, 1.0]})
@@ -42,11 +45,13 @@ def need_wrk() -> None:
         sys.exit("wrk is not on PATH; on Debian: apt-get install wrk")
 
 
-def await_answer(port: int, path: str, body: bytes, content_type: str = "") -> tuple[float, bytes]:
+def await_answer(
+    server: Started, port: int, path: str, body: bytes, content_type: str = ""
+) -> tuple[float, bytes]:
     """Ask until the answer is 200; return when that came (`perf_counter`) and what it said."""
     status, answer = 0, b""
     deadline = time.perf_counter() + _START_WITHIN
-    while time.perf_counter() < deadline:
+    while time.perf_counter() < deadline and server.process.poll() is None:
         try:
             status, answer = ask(port, path, body, content_type)
         except OSError:
@@ -54,7 +59,8 @@ def await_answer(port: int, path: str, body: bytes, content_type: str = "") -> t
         if status == http.client.OK:
             return time.perf_counter(), answer
         time.sleep(_POLL)
-    sys.exit(f"no answer: {status} {answer.decode(errors='replace')}")
+    said = server.output.read_text(errors="replace")[-4000:]
+    sys.exit(f"{said}\nno answer: {status} {answer.decode(errors='replace')}")
 
 
 def ask(port: int, path: str, body: bytes, content_type: str = "") -> tuple[int, bytes]:

@@ -52,7 +52,7 @@ def run_start(*, rounds: int) -> dict[str, Any]:
 def _serve(program: Path, number: int) -> Start:
     port = free_port()
     with started([str(program), "--port", str(port)]) as server:
-        at, answer = await_answer(port, "/predictions/digits", IMAGE.read_bytes())
+        at, answer = await_answer(server, port, "/predictions/digits", IMAGE.read_bytes())
         digit = json.loads(answer)["digit"]
         return _measured("serve-digits", number, server, at, digit)
 
