@@ -169,7 +169,12 @@ class Service:
             RequestError: as `submit` does.
         """
         reply: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
-        job = self.submit(model, version, request, reply.set_result)
+        job = self.submit(
+            model,
+            version,
+            request,
+            lambda response: None if reply.done() else reply.set_result(response),
+        )
         try:
             return await reply
         except asyncio.CancelledError:

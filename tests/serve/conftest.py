@@ -165,7 +165,6 @@ def wait_until_gone() -> Callable[[int], None]:
     """Return a function that waits for the end of a process that is not our child."""
 
     def wait(pid: int) -> None:
-        """Wait for a process that is not our child to be gone, or a zombie of somebody else's."""
         deadline = time.monotonic() + 30
         while time.monotonic() < deadline:
             try:

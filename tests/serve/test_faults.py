@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,6 +14,8 @@ from hatch_mar.errors import (
     ServiceUnavailableError,
 )
 from hatch_mar.serve import Deployment, Response, Service
+from hatch_mar.serve.process import Exit
+from hatch_mar.serve.slot import TRANSITIONS, State, backoff
 
 if TYPE_CHECKING:
     import asyncio
@@ -248,3 +251,28 @@ class TestRestart:
             assert bytes((await waiting).body) == b"a"
 
         run_service(test, deployment)
+
+
+def test_the_pauses_before_new_tries_are_torchserves() -> None:
+    assert list(islice(backoff(), 9)) == [0, 1, 1, 2, 3, 5, 8, 13, 21]
+
+
+def test_every_state_can_be_left_for_dead_and_that_for_none() -> None:
+    assert set(TRANSITIONS) == set(State)
+    assert {state for state, after in TRANSITIONS.items() if State.DEAD not in after} == {
+        State.DEAD
+    }
+    assert not TRANSITIONS[State.DEAD]
+
+
+@pytest.mark.parametrize(
+    ("end", "words"),
+    [
+        (Exit(3, out_of_memory=False), "exit code 3"),
+        (Exit(-11, out_of_memory=False), "killed by signal SIGSEGV"),
+        (Exit(-99, out_of_memory=False), "killed by signal 99"),
+        (Exit(-9, out_of_memory=True), "killed by the kernel: out of memory"),
+    ],
+)
+def test_ends_in_words(end: Exit, words: str) -> None:
+    assert str(end) == words
