@@ -52,6 +52,9 @@ class Lane:
     max_request_size: int = 6_553_500
     max_response_size: int = 6_553_500
     access_log: AccessLog | None = None
+    idle_timeout: float = 75.0
+    """Seconds after which an idle connection is closed: longer than usual clients and proxies keep
+    theirs, so that it is they who close it and never a request that meets a closing door."""
     predicts: bool = True
     """Whether predictions are served here at all; not on the management or metrics port."""
 
@@ -66,6 +69,7 @@ class FastLane(HttpToolsProtocol):
         """Serve `lane`; the rest is what uvicorn gives every protocol."""
         super().__init__(**uvicorn)
         self._lane = lane
+        self._idle_timeout = lane.idle_timeout
         self._in_flight: deque[Exchange] = deque()
         """In the order of their requests; the first one's answer is the next to leave."""
         self._receiving: Exchange | None = None
@@ -84,7 +88,7 @@ class FastLane(HttpToolsProtocol):
         super().connection_made(transport)  # type: ignore[arg-type]
         self._client = f"/{self.client[0]}:{self.client[1]}" if self.client else "-"
         self._used = self.loop.time()
-        self._watch_idle(self.timeout_keep_alive)
+        self._watch_idle(self._idle_timeout)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Take back what is in flight: nobody is there to read the answers."""
@@ -126,13 +130,13 @@ class FastLane(HttpToolsProtocol):
         self._breathe()
 
     def timeout_keep_alive_handler(self) -> None:
-        """Close the connection if nothing was asked of it for `timeout_keep_alive` seconds."""
+        """Close the connection if nothing was asked of it for too long."""
         if self.transport.is_closing():
             return
         busy = self._in_flight or not (self.cycle is None or self.cycle.response_complete)
-        rest = self.timeout_keep_alive - (self.loop.time() - self._used)
+        rest = self._idle_timeout - (self.loop.time() - self._used)
         if busy or rest > 0:
-            self._watch_idle(self.timeout_keep_alive if busy else rest)
+            self._watch_idle(self._idle_timeout if busy else rest)
         else:
             self.transport.close()
 

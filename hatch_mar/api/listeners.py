@@ -18,9 +18,6 @@ if TYPE_CHECKING:
     from hatch_mar.api.fastlane import Lane
 
 _BACKLOG = 2048
-_IDLE = 75
-"""Seconds after which an idle connection is closed: longer than usual clients and proxies keep
-theirs, so that it is they who close it and never a request that meets a closing door."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,6 +123,6 @@ def _make_server(app: ASGIApp, lane: Lane) -> uvicorn.Server:
             server_header=False,
             date_header=False,
             backlog=_BACKLOG,
-            timeout_keep_alive=_IDLE,
+            timeout_keep_alive=round(lane.idle_timeout),
         )
     )

@@ -49,6 +49,7 @@ class Street:
             return
         started = time.monotonic()
         scope[REQUEST_ID] = request_id = next_request_id()
+        stays = _wants_to_stay(scope)
 
         async def send_dressed(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -57,7 +58,7 @@ class Street:
                     *message.get("headers", []),
                     (b"x-request-id", request_id.encode()),
                     *_NO_CACHE,
-                    (b"connection", b"close" if status >= FIRST_ERROR else b"keep-alive"),
+                    (b"connection", b"keep-alive" if stays and status < FIRST_ERROR else b"close"),
                 ]
                 self._note(scope, status, time.monotonic() - started)
             await send(message)
@@ -72,3 +73,9 @@ class Street:
             path = scope.get("raw_path", b"").decode("latin-1") or scope["path"]
             line = f"{scope['method']} {path}{query} HTTP/{scope['http_version']}"
             self._access_log.add(client, line, status, seconds)
+
+
+def _wants_to_stay(scope: Scope) -> bool:
+    """Tell whether the client expects the connection to outlive the answer (RFC 9112, 9.3)."""
+    wish = b",".join(value for name, value in scope["headers"] if name == b"connection").lower()
+    return b"close" not in wish and (scope["http_version"] != "1.0" or b"keep-alive" in wish)

@@ -260,7 +260,17 @@ def test_large_response(server: Runner) -> None:
 
 @pytest.mark.parametrize(
     "garbage",
-    [b"\x16\x03\x01\x02\x00\x01", b"GET / FTP/9\r\n\r\n", b"POST /x HTTP/1.1\r\nA b: c\r\n\r\n"],
+    [
+        b"\x16\x03\x01\x02\x00\x01",
+        b"GET / FTP/9\r\n\r\n",
+        b"CONNECT nowhere HTTP/1.1\r\n\r\n",
+        b"POST /x HTTP/1.1\r\nA b: c\r\n\r\n",
+        b"POST /predictions/odd HTTP/1.1\r\nA: b\x00c\r\n\r\n",
+        b"POST /predictions/odd HTTP/1.1\r\nContent-Length: -1\r\n\r\n",
+        b"POST /predictions/odd HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
+        b"POST /predictions/odd HTTP/1.1\r\nContent-Length: 99999999999999999999\r\n\r\n",
+        b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\nContent-Length: 1\r\n\r\n",
+    ],
 )
 def test_garbage_is_refused_after_the_answers_that_are_due(server: Runner, garbage: bytes) -> None:
     with connect(server.url) as wire:

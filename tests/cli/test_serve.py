@@ -119,6 +119,16 @@ def test_a_directory(greeter: Path, tmp_path: Path) -> None:
         assert predict(runner, "greeter") == "greeter 1.0"
 
 
+def test_a_wheel(greeter: Path, tmp_path: Path) -> None:
+    site = install(greeter, tmp_path / "site")
+    path = tmp_path / "greeter-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(path, "w") as wheel:
+        for file in sorted(site.rglob("*")):
+            wheel.write(file, file.relative_to(site))
+    with start_runner(str(path)) as runner:
+        assert predict(runner, "greeter") == "greeter 1.0"
+
+
 def test_an_installed_model_by_name(greeter: Path, tmp_path: Path) -> None:
     site = install(greeter, tmp_path / "site")
     with start_runner("greeter", env={"PYTHONPATH": str(site)}) as runner:
@@ -291,6 +301,23 @@ def test_a_handler_that_is_not_there(tmp_path: Path, scratch: Path) -> None:
         assert_nothing_left(runner, scratch)
 
 
+def test_a_golden_example_with_another_answer(tmp_path: Path, scratch: Path) -> None:
+    mar = write_mar(tmp_path, "greeter", GREETER, examples={b"x": b"greeter 2.0"})
+    with start_runner(str(mar), env={"TMPDIR": str(scratch)}) as runner:
+        runner.process.wait()
+        line = runner.output().splitlines()[-1]
+        assert line.startswith("hatch-mar: ")
+        assert "MAR-INF/examples/0" in line
+        assert runner.exited() == 5
+        assert_nothing_left(runner, scratch)
+
+
+def test_a_golden_example_with_the_right_answer(tmp_path: Path) -> None:
+    mar = write_mar(tmp_path, "greeter", GREETER, examples={b"x": b"greeter 1.0"})
+    with start_runner(str(mar)) as runner:
+        assert predict(runner, "greeter") == "greeter 1.0"
+
+
 def test_nothing_to_serve_is_left(tmp_path: Path, scratch: Path) -> None:
     paths = [str(write_mar(tmp_path, name, BROKEN)) for name in ("one", "two")]
     with start_runner(*paths, env={"TMPDIR": str(scratch)}) as runner:
@@ -307,6 +334,21 @@ def test_a_signal_ends_it_cleanly(greeter: Path, scratch: Path, signum: int) -> 
         assert runner.stop(signum) == 0
         assert_nothing_left(runner, scratch)
         assert "Traceback" not in runner.output()
+
+
+def test_an_interrupt_from_the_terminal_loses_no_answer(tmp_path: Path, scratch: Path) -> None:
+    mar = write_mar(tmp_path, "odd", OBEDIENT)
+    with (
+        start_runner(str(mar), env={"TMPDIR": str(scratch)}) as runner,
+        connect(runner.url) as busy,
+    ):
+        busy.send(order("", touch=str(tmp_path / "started"), until=str(tmp_path / "gate")))
+        await_file(tmp_path / "started")
+        os.killpg(runner.process.pid, signal.SIGINT)  # a terminal tells the workers too
+        (tmp_path / "gate").touch()
+        assert busy.read().body == b"done"
+        assert runner.process.wait() == 0
+        assert_nothing_left(runner, scratch)
 
 
 def test_a_signal_while_loading(tmp_path: Path, scratch: Path) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from hatch_mar.archive.manifest import Manifest
 from hatch_mar.archive.plan import Member, Plan
+from hatch_mar.archive.seal import EXAMPLES_DIRECTORY, Example
 from hatch_mar.archive.write import write_archive
 
 if TYPE_CHECKING:
@@ -22,13 +23,19 @@ def write_mar(
     version: str = "1.0",
     config: str = "",
     files: Mapping[str, bytes] | None = None,
+    examples: Mapping[bytes, bytes] | None = None,
 ) -> Path:
     """Write `<name>-<version>.mar` into `directory`, sealed; return its path.
 
     `handler` is the source of `handler.py`, with a function `handle`; `config` the text of
-    model-config.yaml.
+    model-config.yaml; `examples` golden outputs by their inputs, which are sent as text.
     """
     members = {"handler.py": textwrap.dedent(handler).encode(), **(files or {})}
+    golden = []
+    for number, (given, expected) in enumerate((examples or {}).items()):
+        names = [f"{EXAMPLES_DIRECTORY}/{number}.{kind}" for kind in ("in", "out")]
+        members |= dict(zip(names, (given, expected), strict=True))
+        golden.append(Example(input=names[0], output=names[1], content_type="text/plain"))
     if config:
         members["model-config.yaml"] = config.encode()
     manifest = Manifest(
@@ -43,6 +50,7 @@ def write_mar(
         manifest=manifest,
         members=tuple(Member(member, data) for member, data in members.items()),
         runtime="custom",
+        examples=tuple(golden),
     )
     path = directory / f"{name}-{version}.mar"
     write_archive(plan, path)

@@ -1,0 +1,113 @@
+"""Connections over time: idle ones, slow readers, requests in any pieces."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from hatch_mar.api.app import create_app
+from hatch_mar.api.fastlane import Lane
+from hatch_mar.api.listeners import Address, BoundSocket, Listener, bind
+from hatch_mar.serve import Service
+from tests.support.wire import connect, order, request
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from tests.support.runner import Runner
+
+MB = 1_000_000
+
+
+@asynccontextmanager
+async def listening(idle_timeout: float) -> AsyncIterator[BoundSocket]:
+    """Serve no model at all in this process, patient for `idle_timeout` seconds."""
+    bound = bind(Address(purposes=("inference",), host="127.0.0.1", port=0, flag="--port"))
+    service = Service()
+    lane = Lane(service=service, idle_timeout=idle_timeout)
+    listener = Listener(bound, create_app(service), lane)
+    await listener.open()
+    try:
+        yield bound
+    finally:
+        await listener.close(timeout=0)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"",
+        b"GET /predictions/x HTTP/1.1\r\nHost: ",
+        b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\nGET /li",
+    ],
+)
+def test_idle_connection_is_closed(said: bytes) -> None:
+    async def scenario() -> bytes:
+        async with listening(0.05) as bound:
+            host, port = bound.socket.getsockname()
+            reader, writer = await asyncio.open_connection(host, port)
+            writer.write(said)
+            everything = await reader.read()
+            writer.close()
+            await writer.wait_closed()
+            return everything
+
+    answered = b"alive" if b"\r\n\r\n" in said else b""
+    assert answered in asyncio.run(scenario())
+
+
+def test_slow_reader_gets_everything(server: Runner) -> None:
+    count = 30
+    with connect(server.url) as wire:
+        wire.send(b"".join(order(chr(65 + number), times=MB) for number in range(count)))
+        # Nothing is read until the last is sent: the server has to hold back, and to go on.
+        for number in range(count):
+            assert wire.read().body == bytes([65 + number]) * MB
+
+
+@settings(
+    max_examples=30,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(
+    requests=st.lists(st.sampled_from(["lane", "asgi", "chunked"]), min_size=1, max_size=8),
+    cuts=st.lists(st.integers(1, 300), max_size=30),
+)
+def test_any_requests_in_any_pieces(server: Runner, requests: list[str], cuts: list[int]) -> None:
+    stream, expected = b"", []
+    for number, kind in enumerate(requests):
+        text = f"{kind} {number}"
+        body = json.dumps({"text": text}).encode()
+        headers = {"Content-Type": "application/json"}
+        if kind == "lane":
+            stream += order(text)
+        elif kind == "asgi":
+            stream += request("POST", "/v1/models/odd:predict", body, headers)
+        else:
+            head = request("POST", "/predictions/odd", b"", headers)
+            head = head.replace(b"Content-Length: 0", b"Transfer-Encoding: chunked")
+            stream += head + b"%x\r\n" % len(body) + body + b"\r\n0\r\n\r\n"
+        expected.append(text.encode())
+    with connect(server.url) as wire:
+        for cut in cuts:
+            wire.send(stream[:cut])
+            stream = stream[cut:]
+        wire.send(stream)
+        assert [wire.read().body for _ in expected] == expected
+
+
+def test_last_request_of_a_connection_through_asgi(server: Runner) -> None:
+    with connect(server.url) as wire:
+        wire.send(request("GET", "/livez", headers={"Connection": "close"}))
+        answer = wire.read()
+        assert answer.head.count(b"connection: ") == 1
+        assert answer.headers["connection"] == "close"
+        assert wire.at_end()
