@@ -38,19 +38,21 @@ def add_stored(wheel: Path, members: Iterable[Member]) -> None:
 
 
 def _write(old: ZipFile, new: ZipFile, members: list[Member]) -> None:
-    record = old.infolist()[-1]  # hatchling writes RECORD last, as the specification recommends
-    dist_info = record.filename.rpartition("/")[0] + "/"
-    rows = list(csv.reader(io.StringIO(old.read(record).decode())))
-    content = [each for each in old.infolist() if not each.filename.startswith(dist_info)]
-    metadata = [each for each in old.infolist() if each.filename.startswith(dist_info)]
-    for info in content:
-        _copy(old, new, info)
-    added = [_add(new, member, record.date_time) for member in members]
-    for info in metadata[:-1]:
-        _copy(old, new, info)
-    rows[len(content) : len(content)] = added
+    (record,) = (info for info in old.infolist() if info.filename.endswith(".dist-info/RECORD"))
+    dist_info = record.filename.removesuffix("RECORD")
+    rows = {row[0]: row for row in csv.reader(io.StringIO(old.read(record).decode()))}
+    others = [info for info in old.infolist() if info.filename != record.filename]
+    for info in others:
+        if not info.filename.startswith(dist_info):
+            _copy(old, new, info)
+    for member in members:
+        rows[member.name] = _add(new, member, record.date_time)
+    for info in others:
+        if info.filename.startswith(dist_info):
+            _copy(old, new, info)
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
+    names = [*new.namelist(), record.filename]
+    csv.writer(text, lineterminator="\n").writerows(rows[name] for name in names)
     new.writestr(_fresh(record), text.getvalue().encode(), ZIP_DEFLATED)
 
 

@@ -11,6 +11,7 @@ import pytest
 from tests.support.builds import (
     SAMPLE_PROJECT,
     Environment,
+    Shared,
     copy_project,
     make_environment,
     only,
@@ -80,16 +81,16 @@ FRONT_ENDS = {
 
 @pytest.fixture(scope="module", params=FRONT_ENDS)
 def built(
-    request: pytest.FixtureRequest,
-    tmp_path_factory: pytest.TempPathFactory,
-    build_environ: dict[str, str],
+    request: pytest.FixtureRequest, shared: Shared, build_environ: dict[str, str]
 ) -> tuple[FrontEnd, Path]:
     """What one front end made of a copy of the sample project."""
     front_end = FRONT_ENDS[request.param]
-    directory = tmp_path_factory.mktemp("front-end")
-    project = copy_project(SAMPLE_PROJECT, directory / "digits")
-    run(*front_end.command(directory / "out"), cwd=project, env=build_environ)
-    return front_end, directory / "out"
+
+    def make(into: Path) -> None:
+        project = copy_project(SAMPLE_PROJECT, into / "digits")
+        run(*front_end.command(into / "out"), cwd=project, env=build_environ)
+
+    return front_end, shared.once(request.param.replace(" ", "-"), make) / "out"
 
 
 def test_it_leaves_exactly_the_files_it_should(built: tuple[FrontEnd, Path]) -> None:

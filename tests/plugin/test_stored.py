@@ -68,6 +68,22 @@ def test_metadata_come_last(wheel: Path) -> None:
         ]
 
 
+def test_a_wheel_that_another_hook_put_a_file_into_is_still_right(wheel: Path) -> None:
+    record = "demo-1.0.dist-info/RECORD"
+    with zipfile.ZipFile(wheel) as archive:
+        files = {name: archive.read(name) for name in archive.namelist()}
+    files[record] = files[record].replace(b"demo-1.0", b"demo/late,,\ndemo-1.0", 1)
+    with zipfile.ZipFile(wheel, "w") as archive:
+        for name, data in {**files, "demo/late": b""}.items():
+            archive.writestr(name, data)
+    add_stored(wheel, [Member("demo/big", b"big")])
+    with zipfile.ZipFile(wheel) as archive:
+        rows = [line[0] for line in csv.reader(io.StringIO(archive.read(record).decode()))]
+        assert rows == archive.namelist()
+        assert rows[1:3] == ["demo/late", "demo/big"]
+        assert rows[-1] == record
+
+
 def test_what_is_added_is_stored_with_its_size_in_front_of_it(wheel: Path) -> None:
     add_stored(wheel, [Member("demo/weights", b"w" * 70_000)])
     with zipfile.ZipFile(wheel) as archive:

@@ -6,6 +6,7 @@ import base64
 import contextlib
 import hashlib
 import json
+import os
 import re
 import shlex
 import socket
@@ -153,7 +154,8 @@ def test_pip_installs_it_by_name(
 ) -> None:
     environment = make_environment(tmp_path / "environment")
     pip = (sys.executable, "-m", "pip", "--python", environment.python)
-    run(*pip, "install", "--index-url", stocked.simple, "digits", env=build_environ)
+    no_other_index = {**build_environ, "PIP_CONFIG_FILE": os.devnull, "PIP_EXTRA_INDEX_URL": ""}
+    run(*pip, "install", "--index-url", stocked.simple, "digits", env=no_other_index)
     assert_installed(environment)
 
 

@@ -35,7 +35,11 @@ PROJECTS = REPOSITORY / "tests" / "projects"
 _LEFT_BEHIND = shutil.ignore_patterns("__pycache__", "dist", "*.pyc", ".git", ".venv")
 _FRONT_ENDS_OWN = ("HATCH_", "PIP_", "UV_", "VIRTUAL_ENV", "PYTHONPATH", "SOURCE_DATE_EPOCH")
 """Variables of the session that would change what a front end does."""
-_KEPT = ("PIP_CERT", "PIP_DEFAULT_TIMEOUT", "PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL")
+_KEPT = (
+    *("PIP_CACHE_DIR", "PIP_CERT", "PIP_DEFAULT_TIMEOUT", "PIP_EXTRA_INDEX_URL", "PIP_INDEX_URL"),
+    *("UV_CACHE_DIR", "UV_DEFAULT_INDEX", "UV_INDEX", "UV_NATIVE_TLS", "UV_SYSTEM_CERTS"),
+)
+"""But these say how this machine reaches its indexes."""
 
 
 def run(
