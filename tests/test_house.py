@@ -11,6 +11,7 @@ import re
 import subprocess
 import sys
 import tomllib
+import zipfile
 from collections import defaultdict
 from functools import cache
 from pathlib import Path
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from packaging.requirements import Requirement
 
+import hatch_mar
 from hatch_mar.cli import SUBCOMMANDS
 
 if TYPE_CHECKING:
@@ -298,3 +300,14 @@ def _closure(requirements: list[str]) -> set[str]:
 
 def _applies(requirement: Requirement) -> bool:
     return requirement.marker is None or requirement.marker.evaluate({"extra": ""})
+
+
+def test_the_wheel_is_typed_licensed_and_of_the_version_it_says(wheelhouse: Path) -> None:
+    (path,) = wheelhouse.glob("hatch_mar-*.whl")
+    with zipfile.ZipFile(path) as wheel:
+        names = wheel.namelist()
+    assert "hatch_mar/py.typed" in names
+    assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)
+    assert path.name.split("-")[1] == hatch_mar.__version__
+    shipped = {name for name in names if name.endswith(".py")}
+    assert shipped == set(MODULES), "no room is git-ignored, and no test is shipped"
