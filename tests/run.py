@@ -82,9 +82,9 @@ def unexcused_skips(report: Path) -> list[str]:
     lines = []
     for case in ET.parse(report).iter("testcase"):
         for skip in case.iter("skipped"):
-            reason = skip.get("message", "")
+            reason = f"{skip.get('message')}: {skip.text}"
             if skip.get("type") == "pytest.skip" and "GPU" not in reason.upper():
-                lines.append(f"{case.get('classname')}::{case.get('name')}: {reason}")
+                lines.append(f"{case.get('classname')}::{case.get('name')}: {reason}".strip())
     return lines
 
 
