@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 def test_only_the_lack_of_a_gpu_excuses_a_skip(tmp_path: Path, module: str, noticed: int) -> None:
     (tmp_path / "test_module.py").write_text(f"import pytest\n{module}\n")
     report = tmp_path / "report.xml"
-    command = [sys.executable, "-m", "pytest", "-q", "--rootdir", tmp_path, f"--junit-xml={report}"]
-    subprocess.run([*command, tmp_path], check=False, cwd=tmp_path, capture_output=True)
+    command = [sys.executable, "-m", "pytest", "--rootdir=.", f"--junit-xml={report}", "."]
+    subprocess.run(command, check=False, cwd=tmp_path, capture_output=True)
     lines = unexcused_skips(report)
     assert len(lines) == noticed
     assert all("java" in line or "no_such_module" in line for line in lines)

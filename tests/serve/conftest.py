@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import textwrap
 import time
 from collections.abc import Awaitable, Callable
@@ -11,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from hatch_mar.archive.manifest import Manifest
@@ -115,9 +115,10 @@ def run_service() -> ServiceRunner:
             finally:
                 await service.close(timeout=10)
 
+        # Other tests' servers may live as long as the session, in this very process.
+        before = set(psutil.Process().children())
         asyncio.run(main())
-        with pytest.raises(ChildProcessError):
-            os.waitpid(-1, os.WNOHANG)
+        assert set(psutil.Process().children()) <= before
 
     return run
 
