@@ -20,6 +20,16 @@ _FLUSH_AFTER = 0.25
 """Seconds that a line may wait."""
 _FLUSH_AT = 2000
 """Lines that may wait."""
+_MILLIS = tuple(f"{number:03d}" for number in range(1000))
+
+
+def describe(client: tuple[str, int] | None, request_line: str) -> str:
+    """Return the middle of a line: `client` is host and port, `request_line` `GET / HTTP/1.1`.
+
+    A connection whose requests are all alike makes it once.
+    """
+    who = f"/{client[0]}:{client[1]}" if client else "-"
+    return f' - {who} "{request_line}" '
 
 
 class AccessLog:
@@ -31,21 +41,26 @@ class AccessLog:
         self._write = write
         self._lines: list[str] = []
         self._second = 0
+        self._until = 0
         self._stamp = ""
 
-    def add(self, client: str, request_line: str, status: int, seconds: float) -> None:
-        """Note one answer: `request_line` is `GET /ping HTTP/1.1`, `seconds` what it took."""
+    def add(self, who_and_what: str, status: int, seconds: float) -> None:
+        """Note one answer, which took `seconds`; the first part is made by `describe`."""
         now = time.time()
-        second = int(now)
-        if second != self._second:
-            self._second = second
-            self._stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(second))
+        if now >= self._until:
+            self._second = second = int(now)
+            self._until = second + 1
+            self._stamp = time.strftime("%Y-%m-%dT%H:%M:%S,", time.localtime(second))
+        elif now < self._second:  # the clock was set back
+            self._until = 0
+            self.add(who_and_what, status, seconds)
+            return
         lines = self._lines
         if not lines:
             self._loop.call_later(_FLUSH_AFTER, self.flush)
         lines.append(
-            f"{self._stamp},{int((now - second) * 1000):03d} - {client} "
-            f'"{request_line}" {status} {int(seconds * 1000)}\n'
+            f"{self._stamp}{_MILLIS[int((now - self._second) * 1000)]}{who_and_what}"
+            f"{status} {int(seconds * 1000)}\n"
         )
         if len(lines) >= _FLUSH_AT:
             self.flush()

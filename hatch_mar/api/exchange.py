@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from hatch_mar.api.access_log import describe
 from hatch_mar.api.answers import (
     BODILESS,
     Answer,
@@ -35,7 +36,7 @@ class Head:
         "content_type",
         "expects_continue",
         "headers",
-        "line",
+        "log_entry",
         "media_type",
         "method",
         "raw",
@@ -44,9 +45,16 @@ class Head:
     )
 
     def __init__(
-        self, method: bytes, url: bytes, version: str, raw: RawHeaders, target: Target
+        self,
+        method: bytes,
+        url: bytes,
+        version: str,
+        raw: RawHeaders,
+        *,
+        target: Target,
+        client: tuple[str, int] | None,
     ) -> None:
-        """Read the head.
+        """Read the head; `client` is for the access log.
 
         Raises:
             ValueError: a header holds a zero byte.
@@ -56,7 +64,8 @@ class Head:
         self.raw = raw
         self.target = target
         self.headers = HeaderBlock.from_raw(raw)
-        self.line = f"{method.decode('latin-1')} {url.decode('latin-1')} HTTP/{version}"
+        line = f"{method.decode('latin-1')} {url.decode('latin-1')} HTTP/{version}"
+        self.log_entry = describe(client, line)
         self.content_type = ""
         self.content_length = 0
         self.expects_continue = False
@@ -134,6 +143,7 @@ class Exchange:
         """Take the service's answer."""
         if self.response_complete:
             return
+        self.job = None  # which knows this method: together they would wait for the collector
         body = response.body
         size = len(body)
         if (

@@ -36,8 +36,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("hatch_mar.api")
 
-_GARBAGE = Head(b"", b"", "1.1", [], Target(model=None))
-"""Stands for the head of a request that could not be read."""
 _MAX_PIPELINED = 64
 """Requests of one connection that may be in flight before we stop reading from it."""
 _LINGER = 2.0
@@ -79,14 +77,12 @@ class FastLane(HttpToolsProtocol):
         self._raw: RawHeaders = []
         self._head: Head | None = None
         self._used = 0.0
-        self._client = ""
 
     # What the transport calls
 
     def connection_made(self, transport: BaseTransport) -> None:
         """Begin, with the idle timer running: a client may not connect and say nothing for ever."""
         super().connection_made(transport)  # type: ignore[arg-type]
-        self._client = f"/{self.client[0]}:{self.client[1]}" if self.client else "-"
         self._used = self.loop.time()
         self._watch_idle(self._idle_timeout)
 
@@ -112,7 +108,7 @@ class FastLane(HttpToolsProtocol):
                 self.cycle.keep_alive = False
         except httptools.HttpParserCallbackError as error:
             if not isinstance(error.__context__, httptools.HttpParserInvalidURLError):
-                logger.exception("%s: closed", self._client)
+                logger.exception("%s: closed", self.client)
                 self.transport.close()
                 return
             self._refuse_garbage(error.__context__)
@@ -205,7 +201,7 @@ class FastLane(HttpToolsProtocol):
         if target is None:
             return None
         version = self.parser.get_http_version()
-        self._head = Head(method, self.url, version, self._raw, target)
+        self._head = Head(method, self.url, version, self._raw, target=target, client=self.client)
         return self._head
 
     def _begin(self, head: Head) -> None:
@@ -239,7 +235,7 @@ class FastLane(HttpToolsProtocol):
         except RequestError as error:
             exchange.answer(answer_error(error))
         except Exception as error:  # a bug of ours must not look like the client's bad request
-            logger.exception("%s", head.line)
+            logger.exception("%s", head.log_entry)
             exchange.answer(make_error(500, type(error).__name__, "internal error"))
 
     def _send_ready(self, _: Exchange) -> None:
@@ -263,9 +259,7 @@ class FastLane(HttpToolsProtocol):
         lane = self._lane
         lane.service.metrics.count_response(exchange.status)
         if lane.access_log is not None:
-            lane.access_log.add(
-                self._client, exchange.head.line, exchange.status, now - exchange.started
-            )
+            lane.access_log.add(exchange.head.log_entry, exchange.status, now - exchange.started)
 
     def _go_on(self) -> None:
         """Let what waited behind the answers just written have its turn."""
@@ -306,7 +300,7 @@ class FastLane(HttpToolsProtocol):
 
     def _refuse_garbage(self, error: Exception) -> None:
         """Answer 400 to what is no HTTP, after the answers that are still due."""
-        logger.warning("%s: not HTTP: %s", self._client, error)
+        logger.warning("%s: not HTTP: %s", self.client, error)
         cycle = self.cycle
         if not (cycle is None or cycle.response_complete or isinstance(cycle, Exchange)):
             self.transport.close()  # nothing can be said behind an answer that uvicorn still owes
@@ -315,7 +309,7 @@ class FastLane(HttpToolsProtocol):
         if exchange is None:
             self._head = None
             exchange = Exchange(
-                _GARBAGE,
+                Head(b"", b"", "1.1", [], target=Target(model=None), client=self.client),
                 keep_alive=False,
                 started=self.loop.time(),
                 response_limit=0,

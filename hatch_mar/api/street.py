@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from starlette.responses import Response
 
+from hatch_mar.api.access_log import describe
 from hatch_mar.api.answers import FIRST_ERROR, NO_CACHE, Answer
 from hatch_mar.api.request_ids import next_request_id
 from hatch_mar.api.scope import REQUEST_ID
@@ -68,11 +69,10 @@ class Street:
     def _note(self, scope: Scope, status: int, seconds: float) -> None:
         self._metrics.count_response(status)
         if self._access_log is not None:
-            client = "/{}:{}".format(*scope["client"]) if scope.get("client") else "-"
             query = f"?{scope['query_string'].decode('latin-1')}" if scope["query_string"] else ""
             path = scope.get("raw_path", b"").decode("latin-1") or scope["path"]
             line = f"{scope['method']} {path}{query} HTTP/{scope['http_version']}"
-            self._access_log.add(client, line, status, seconds)
+            self._access_log.add(describe(scope.get("client"), line), status, seconds)
 
 
 def _wants_to_stay(scope: Scope) -> bool:

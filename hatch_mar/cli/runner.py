@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import signal
 import sys
@@ -118,6 +119,9 @@ class Runner:
                 errors = self._launcher.errors
                 if len(errors) == len(self._targets):
                     return errors[0].exit_code if isinstance(errors[0], HatchMarError) else 1
+                # What is here now stays: looking through it for garbage would only make a request
+                # wait, some tens of milliseconds at a time.
+                gc.freeze()
             await stopping
         finally:
             stopping.cancel()
