@@ -4,8 +4,8 @@
     python3 tests/run.py --all        also the slow ones; only for want of a GPU may a test skip
     python3 tests/run.py tests/archive -k seal        only pytest, with these arguments
 
-It makes an environment in `.work/tests` and installs what is missing, a Java runtime too (for
-TorchServe) where it may.
+It makes an environment in `.work/tests`, installs what is missing and, where it may, the programs
+that the suite runs: a Java runtime for TorchServe, git, and a C++ compiler for compiled models.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from tests.support.environment import ROOT, WORK, apt_install, make_environment, pip, say
 
-JAVA_PACKAGE = "default-jre-headless"
+PROGRAMS = {"java": "default-jre-headless", "git": "git", "g++": "g++"}
+"""What the suite runs besides Python, and the Debian package of each."""
 CHECKS = (
     ("ruff", "check", "."),
     ("ruff", "format", "--check", "."),
@@ -35,8 +36,9 @@ def main(arguments: list[str]) -> int:
     everything = "--all" in arguments
     chosen = [argument for argument in arguments if argument != "--all"]
     python = install()
-    if shutil.which("java") is None and not apt_install(JAVA_PACKAGE):
-        say(f"no java: the tests with TorchServe will be skipped; install {JAVA_PACKAGE}")
+    missing = [package for program, package in PROGRAMS.items() if shutil.which(program) is None]
+    if missing and not apt_install(*missing):
+        say(f"some tests will be skipped or fail for want of: apt-get install {' '.join(missing)}")
     failed = [] if chosen else [" ".join(check) for check in CHECKS if not passes(python, check)]
     if not run_pytest(python, chosen, everything=everything):
         failed.append("pytest")
