@@ -339,6 +339,7 @@ def test_queue_full(odd: Runner, tmp_path: Path) -> None:
                 gate.touch()
     assert answer.status == 503
     assert b"ServiceUnavailableException" in answer.body
+    assert int(answer.headers["retry-after"]) > 0
     assert b'Model \\"odd\\" has no worker to serve inference request.' in answer.body
 
 
