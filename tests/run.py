@@ -70,7 +70,7 @@ def run_pytest(python: Path, arguments: list[str], *, everything: bool) -> bool:
     """Tell whether the suite passed; where `everything` is asked for, no test may be missing."""
     report = WORK / "junit.xml"
     report.unlink(missing_ok=True)
-    options = ["--numprocesses=2", f"--junit-xml={report}"]
+    options = ["--numprocesses=2", "--dist=loadscope", f"--junit-xml={report}"]
     options += [] if everything else ["-m", "not slow"]
     passed = passes(python, ("pytest", *options, *arguments))
     missing = unexcused_skips(report) if everything and report.exists() else []
