@@ -56,8 +56,9 @@ class Problem:
     """What is wrong and what to do, lower-case, without a full stop."""
 
     def __str__(self) -> str:
-        """Render as one line: `file: key: message`."""
-        return ": ".join(part for part in (self.file, self.key, self.message) if part)
+        """Render as one line, whatever is quoted in it: `file: key: message`."""
+        line = ": ".join(part for part in (self.file, self.key, self.message) if part)
+        return "".join(each if each.isprintable() else repr(each)[1:-1] for each in line)
 
 
 class ProblemsError(HatchMarError):

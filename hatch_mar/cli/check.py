@@ -63,11 +63,13 @@ def _read(root: Path) -> MarSpec:
 
     pyproject = read_pyproject(root, [])
     hook = find_hook_table(root, pyproject)
-    dynamic = dig(pyproject, "project", "dynamic") or ()
+    dynamic = dig(pyproject, "project", "dynamic")
     fields = {
         field: _ask_hatchling(root, field)
         for field in ("version", "dependencies")
-        if field in dynamic and dig(pyproject, "tool", "mar", field) is None
+        if isinstance(dynamic, list)
+        and field in dynamic
+        and dig(pyproject, "tool", "mar", field) is None
     }
     spec = read_spec(root, hook=hook or {}, **fields)
     return spec if hook is not None else replace(spec, notes=(*spec.notes, NO_HOOK))

@@ -64,8 +64,7 @@ class Config:
         if self.values == self.written:
             return Entry(self.path.name, self.path, "config") if self.path and self.values else None
         name = self.path.name if self.path else CONVENTIONAL
-        text = yaml.safe_dump(self.values, sort_keys=False, allow_unicode=True)
-        return Entry(name, text.encode(), "config")
+        return Entry(name, _to_yaml(self.values), "config")
 
 
 def read_config(reading: Reading) -> Config:
@@ -119,6 +118,9 @@ def _overlay(reading: Reading) -> Iterator[tuple[KeyPath, Any, KeyPath]]:
 
 def _lay(reading: Reading, config: Config, key: KeyPath, value: object, source: KeyPath) -> None:
     """Put one value in its place; a different one that is there already is a contradiction."""
+    if not _is_sayable(value):
+        reading.complain(source, f"{value!r} is nothing that YAML can say; write a string")
+        return
     table: Any = config.values
     for step in key[:-1]:
         table = table.setdefault(step, {})
@@ -137,6 +139,20 @@ def _lay(reading: Reading, config: Config, key: KeyPath, value: object, source: 
         return
     table[last] = copy.deepcopy(value)
     config.placed[key] = source
+
+
+def _is_sayable(value: object) -> bool:
+    """Say whether YAML can hold a value of TOML's: it knows no time without a date."""
+    try:
+        _to_yaml(value)
+    except yaml.YAMLError:
+        return False
+    return True
+
+
+def _to_yaml(value: object) -> bytes:
+    text: str = yaml.safe_dump(value, sort_keys=False, allow_unicode=True)
+    return text.encode()
 
 
 def _at_home(reading: Reading, config: Config, problem: Problem) -> Problem:

@@ -150,7 +150,7 @@ def render(path: KeyPath) -> str:
     """Render a key path: `tool.mar.weights[0].source`."""
     text = ""
     for step in path:
-        text += f"[{step}]" if isinstance(step, int) else f".{step}" if text else step
+        text += f"[{step}]" if isinstance(step, int) else f".{step}" if text else str(step)
     return text
 
 

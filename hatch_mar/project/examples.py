@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os.path
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
@@ -48,7 +47,7 @@ def resolve_examples(reading: Reading) -> tuple[tuple[Example, ...], tuple[Entry
         answer = reading.find_file((*key, "output"), table.output)
         for path in (request, answer):
             if path is not None and path.suffix == ".json":
-                _check_json(reading, path)
+                reading.json(path)
         if request is not None and answer is not None:
             found.append((table, request, answer))
     files = dict.fromkeys(path for _, *paths in found for path in paths)
@@ -73,10 +72,3 @@ def resolve_examples(reading: Reading) -> tuple[tuple[Example, ...], tuple[Entry
 def guess_content_type(name: str) -> str:
     """Return the content type of a file by its suffix."""
     return CONTENT_TYPES.get(PurePosixPath(name).suffix.lower(), UNKNOWN)
-
-
-def _check_json(reading: Reading, path: Path) -> None:
-    try:
-        json.loads(path.read_bytes())
-    except ValueError as error:
-        reading.complain_of_file(path, "", f"is not JSON: {error}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import glob
-import json
 import posixpath
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -12,7 +11,6 @@ from typing import TYPE_CHECKING
 from hatch_mar.project.document import KeyPath, render
 from hatch_mar.project.packages import LEFT_OUT, leads_back, walk
 from hatch_mar.project.spec import Entry
-from hatch_mar.project.suggestion import nearby_file
 from hatch_mar.project.table import ExtraTable
 
 if TYPE_CHECKING:
@@ -68,9 +66,8 @@ def _resolve_one(reading: Reading, extra: str | ExtraTable, key: KeyPath) -> lis
         return []
     matches = _match(reading.root, pattern, place)
     if not matches:
-        hint = "" if _is_glob(pattern) else nearby_file(reading.root, pattern)
-        what = "matches no file" if _is_glob(pattern) else "does not exist"
-        reading.complain(where, f"'{pattern}' {what}{hint}")
+        what = "matches no file" if _is_glob(pattern) else reading.why_missing(pattern)
+        reading.complain(where, f"'{pattern}' {what}")
         return []
     outside = [path for path, _ in matches if not reading.is_inside(path)]
     for path in outside:
@@ -140,12 +137,7 @@ def _beside(reading: Reading, handler: Path | None) -> Iterator[Entry]:
 
 def _check_index(reading: Reading, path: Path) -> None:
     """Complain of labels that a handler could not read."""
-    try:
-        labels = json.loads(path.read_bytes())
-    except ValueError as error:
-        reading.complain_of_file(path, "", f"is not JSON: {error}")
-        return
-    if not isinstance(labels, dict):
+    if not isinstance(reading.json(path, default={}), dict):
         reading.complain_of_file(path, "", "must be an object of class index to name")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from string import Formatter
 
 NAME_PATTERN = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*")
 """What a served name that we write looks like (torch-model-archiver's documented rule)."""
@@ -41,10 +42,16 @@ def fill(template: str, **values: str) -> str:
     """Put `values` into the `{fields}` of `template`.
 
     Raises:
-        ValueError: a field that is not among `values`, or unbalanced braces.
+        ValueError: a field that is more than a name among `values`, or unbalanced braces.
     """
     known = " and ".join(f"{{{name}}}" for name in values)
     try:
-        return template.format_map(values)
-    except (KeyError, IndexError, AttributeError, ValueError) as error:
+        pieces = list(Formatter().parse(template))
+    except ValueError as error:
         raise ValueError(f"'{template}' is not a template of {known}") from error
+    filled = ""
+    for text, field, form, conversion in pieces:
+        if field is not None and (field not in values or form or conversion):
+            raise ValueError(f"'{template}' is not a template of {known}")
+        filled += text if field is None else text + values[field]
+    return filled

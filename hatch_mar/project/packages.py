@@ -49,14 +49,19 @@ def resolve_packages(reading: Reading) -> tuple[Package, ...]:
 
 def find_package(reading: Reading, text: str) -> Package | None:
     """Find `name` at the root, in `src/`, or where the wheel's own settings say it is."""
-    declared = dig(reading.pyproject, *WHEEL_PACKAGES) or ()
-    candidates = [str(each) for each in declared if PurePosixPath(each).name == text]
+    declared = dig(reading.pyproject, *WHEEL_PACKAGES)
+    listed = declared if isinstance(declared, list) else []
+    candidates = [each for each in listed if isinstance(each, str) and _last(each) == text]
     candidates += [f"{folder}/{text}".lstrip("/") for folder in SOURCE_FOLDERS]
     for candidate in candidates:
         path = reading.root / candidate
         if path.is_dir() and reading.is_inside(path) and any(path.glob("*.py")):
             return Package(path.name, path)
     return None
+
+
+def _last(path: str) -> str:
+    return PurePosixPath(path).name
 
 
 def package_entries(reading: Reading, packages: tuple[Package, ...]) -> Iterator[Entry]:

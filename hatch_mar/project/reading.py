@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os.path
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -71,7 +72,7 @@ class Reading:
             self.complain(path, f"'{text}' is a directory, not a file")
             return None
         if not found.is_file():
-            self.complain(path, f"'{text}' does not exist{nearby_file(self.root, text)}")
+            self.complain(path, f"'{text}' {self.why_missing(text)}")
             return None
         return self.take(found)
 
@@ -84,11 +85,26 @@ class Reading:
             self.complain(path, f"'{text}' is absolute; write it relative to the project's root")
             return None
         place = self.root / text
+        obstacle = _find_obstacle(place)
+        if obstacle is not None:
+            self.complain(path, f"'{text}' cannot be looked for: {obstacle}")
+            return None
         if not self.is_inside(place):
             self.complain(path, f"'{text}' leads out of the project; copy the file into it")
             return None
         normal = Path(os.path.normpath(place))
         return normal if normal.is_relative_to(self.root) else place.resolve()
+
+    def why_missing(self, text: str) -> str:
+        """Return what to say of `text`, at whose place there is no file."""
+        place = self.root / text
+        if place.is_symlink():
+            return f"is a link to '{place.readlink()}', which does not exist"
+        if place.is_dir():
+            return "holds no file"
+        if place.exists():
+            return "is not a file but a device or a pipe"
+        return f"does not exist{nearby_file(self.root, text)}"
 
     def is_inside(self, path: Path) -> bool:
         """Say whether `path` stays below the root, links and `..` followed."""
@@ -115,6 +131,29 @@ class Reading:
                 self._modules[path] = None
                 self.complain_of_file(path, "", str(error))
         return self._modules[path]
+
+    def json(self, path: Path, default: object = None) -> Any:  # noqa: ANN401 - whatever it says
+        """Return what a JSON file says; `default` if it is no JSON, after complaining."""
+        try:
+            return json.loads(path.read_bytes())
+        except RecursionError:
+            self.complain_of_file(path, "", "is nested too deeply to be read")
+        except ValueError as error:
+            self.complain_of_file(path, "", f"is not JSON: {error}")
+        return default
+
+
+def _find_obstacle(place: Path) -> str | None:
+    """Return why nobody can even look whether `place` is there; None if one can."""
+    try:
+        place.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        return error.strerror
+    except ValueError as error:  # a null character
+        return str(error)
+    return None
 
 
 def is_lfs_pointer(path: Path) -> bool:

@@ -120,9 +120,12 @@ def read_module(path: Path) -> Module:
     try:
         return Module(ast.parse(path.read_bytes(), filename=path.name))
     except SyntaxError as error:
-        raise SourceError(f"line {error.lineno}: {error.msg}") from error
+        line = f"line {error.lineno}: " if error.lineno else ""
+        raise SourceError(f"{line}{error.msg}") from error
     except (OSError, ValueError) as error:
         raise SourceError(f"cannot be read: {error}") from error
+    except (RecursionError, MemoryError) as error:  # Python's parser, of what is nested too deeply
+        raise SourceError("is too deeply nested to be read") from error
 
 
 def _toplevel(body: list[ast.stmt], *, fallback: bool) -> Iterator[tuple[ast.stmt, bool]]:

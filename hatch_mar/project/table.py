@@ -36,7 +36,7 @@ def parse_size(value: str | int) -> int:
         if value < 0:
             raise ValueError(f"{value} is not a size")
         return value
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", value)
+    match = re.fullmatch(r"\s*(\d{1,15}(?:\.\d+)?)\s*([A-Za-z]*)\s*", value)
     unit = UNITS.get(match[2].upper() or "B") if match else None
     if match is None or unit is None:
         raise ValueError(f"'{value}' is not a size; write it like '100 MB' or '2 GiB'")
