@@ -6,7 +6,7 @@ loaded model as the worker's loop sees it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
@@ -84,7 +84,6 @@ class LoadOptions:
     trusted_pickle: Sequence[str] = ()
     examples: Sequence[Mapping[str, Any]] = ()
     """Golden examples (`Example.as_dict`) to check before the worker calls itself ready."""
-    extra: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Measured(Protocol):

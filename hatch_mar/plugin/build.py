@@ -28,9 +28,9 @@ from hatch_mar.project.read import read_spec
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from hatchling.builders.hooks.plugin.interface import BuildHookInterface
     from hatchling.metadata.core import ProjectMetadata
 
-    from hatch_mar.plugin.build_hook import MarBuildHook
     from hatch_mar.project.spec import MarSpec
 
 
@@ -72,7 +72,7 @@ def build_archive(
     return path, write_archive(project.plan, path)
 
 
-def add_to_sdist(hook: MarBuildHook, build_data: dict[str, Any]) -> None:
+def add_to_sdist(hook: BuildHookInterface[Any], build_data: dict[str, Any]) -> None:
     """Add every file that the archive is made of, git-ignored or not."""
     project = _check(hook, build_data)
     root = project.spec.root
@@ -81,7 +81,9 @@ def add_to_sdist(hook: MarBuildHook, build_data: dict[str, Any]) -> None:
     build_data["force_include"].update(places)
 
 
-def begin_wheel(hook: MarBuildHook, build_data: dict[str, Any], *, editable: bool) -> WheelBuild:
+def begin_wheel(
+    hook: BuildHookInterface[Any], build_data: dict[str, Any], *, editable: bool
+) -> WheelBuild:
     """Write the archive and stage the generated package, once everything has been checked."""
     project = _check(hook, build_data)
     spec, plan = project.spec, project.plan
@@ -121,7 +123,7 @@ class WheelBuild:
             self.staged.close()
 
 
-def _check(hook: MarBuildHook, build_data: dict[str, Any]) -> Project:
+def _check(hook: BuildHookInterface[Any], build_data: dict[str, Any]) -> Project:
     """Return the project if everything is right with it, as a model and as a Python package.
 
     Raises:
@@ -144,7 +146,7 @@ def _raise(problems: list[Problem]) -> None:
         raise ProblemsError(problems)
 
 
-def _write_beside(hook: MarBuildHook, project: Project) -> Seal:
+def _write_beside(hook: BuildHookInterface[Any], project: Project) -> Seal:
     """Write the archive if this front end keeps it, and return the seal in any case."""
     if not is_wanted(project.spec, os.environ):
         return make_seal(project.plan)
@@ -154,7 +156,7 @@ def _write_beside(hook: MarBuildHook, project: Project) -> Seal:
     return seal
 
 
-def _set_tag(hook: MarBuildHook, build_data: dict[str, Any], tag: str) -> None:
+def _set_tag(hook: BuildHookInterface[Any], build_data: dict[str, Any], tag: str) -> None:
     """Tag the wheel as the author says; else for any Python 3, unless another hook knows better."""
     if tag != "auto":
         build_data["tag"] = tag
