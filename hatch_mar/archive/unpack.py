@@ -54,6 +54,17 @@ def unpack(archive: Archive, into: Path, *, max_bytes: int = MAX_BYTES) -> None:
         raise ArchiveError(f"{into}: cannot be written: {error.strerror or error}") from error
 
 
+def open_extra_files(path: Path) -> Members:
+    """Open the tarball `path` (tar, tar.gz or zip, by content).
+
+    Raises:
+        ArchiveError: it is none, or broken.
+        UnsafeArchiveError: it holds what no archive should.
+    """
+    with reading(path):
+        return ZipMembers(path) if zipfile.is_zipfile(path) else TarMembers(path)
+
+
 def unpack_extra_files(path: Path, into: Path, *, max_bytes: int = MAX_BYTES) -> None:
     """Put the files of the tarball `path` (tar, tar.gz or zip, by content) into `into`.
 
@@ -64,8 +75,7 @@ def unpack_extra_files(path: Path, into: Path, *, max_bytes: int = MAX_BYTES) ->
             as it was then.
         UnsafeArchiveError: the tarball holds what no archive should.
     """
-    with reading(path):
-        members: Members = ZipMembers(path) if zipfile.is_zipfile(path) else TarMembers(path)
+    members = open_extra_files(path)
     try:
         with scratch_directory(into) as scratch:
             names = members.names()

@@ -26,6 +26,7 @@ from hatch_mar.project.requirements import resolve_requirements
 from hatch_mar.project.runtime import Choice, choose_runtime
 from hatch_mar.project.spec import Entry, Handler, MarSpec, WeightsFile
 from hatch_mar.project.stock import note_loading, note_unpacking
+from hatch_mar.project.tarball import KEY as TARBALL_KEY
 from hatch_mar.project.tarball import resolve_tarballs
 from hatch_mar.project.travel import follow_imports
 from hatch_mar.project.validation import validate
@@ -175,8 +176,9 @@ def _read_contents(reading: Reading, config: Config) -> _Contents:
     start = [handler.path] if handler and handler.path else []
     if architecture:
         start += [each.source for each in architecture.entries if isinstance(each.source, Path)]
-    travel = follow_imports(reading, start, plain, packed)
-    note_unpacking(reading, travel, plain, packed)
+    unpacked = (*packed, *tarballs.contents)
+    travel = follow_imports(reading, start, plain, unpacked)
+    note_unpacking(reading, travel, plain, unpacked)
     ours = factory_entries(reading, travel, handler, (*plain, *packed))
     return _Contents(
         handler=handler,
@@ -226,7 +228,7 @@ def _check_layout(reading: Reading, entries: tuple[Entry, ...], contents: _Conte
         for index, file in enumerate(contents.weights)
     ]
     if contents.tarball:
-        held.append(Entry(contents.tarball, b"", "system.extra-files"))
+        held.append(Entry(contents.tarball, b"", TARBALL_KEY))
     for key, message in find_collisions((*entries, *held, *contents.packed)):
         reading.complain(parse(key), message)
     embedded = {file.path for file in contents.weights if file.path}

@@ -52,11 +52,14 @@ class _Stop:
 def follow_imports(
     reading: Reading, start: Iterable[Path], plain: Iterable[Entry], packed: Iterable[Entry]
 ) -> Travel:
-    """Read `start` and what it imports of `plain` and `packed`; complain of what stays behind."""
+    """Read `start` and what it imports of `plain` and `packed`; complain of what stays behind.
+
+    Of files that are in a ready-made tarball only the names are known: they are not followed.
+    """
     plain_modules = dict(_modules(plain))
     packed_modules = dict(_modules(packed))
     modules = {**packed_modules, **plain_modules}
-    names = {path: name for name, path in modules.items()}
+    names = {path: name for name, path in modules.items() if path is not None}
     travel = Travel()
     queue = [_Stop(names[path], path) for path in start if path in names]
     first = queue[0] if queue else None
@@ -73,19 +76,22 @@ def follow_imports(
             for target in _targets(stop, each):
                 if target not in modules:
                     continue
-                queue.append(_Stop(target, modules[target]))
+                path = modules[target]
+                if path is not None:
+                    queue.append(_Stop(target, path))
                 if stop is first and not unpacked and target not in plain_modules:
                     travel.before_unpacking.append(target)
             _complain_of_stragglers(reading, stop, each, modules)
     return travel
 
 
-def _modules(entries: Iterable[Entry]) -> Iterator[tuple[str, Path]]:
-    """Yield each Python file's module name in the model directory."""
+def _modules(entries: Iterable[Entry]) -> Iterator[tuple[str, Path | None]]:
+    """Yield each Python file's module name in the model directory, and the file if it is one."""
     for entry in entries:
-        if entry.name.endswith(".py") and isinstance(entry.source, Path):
+        if entry.name.endswith(".py"):
             name = entry.name.removesuffix(".py").removesuffix("/__init__")
-            yield name.replace("/", "."), entry.source
+            path = entry.source if isinstance(entry.source, Path) else None
+            yield name.replace("/", "."), path
 
 
 def _targets(stop: _Stop, each: Import) -> Iterator[str]:
@@ -118,7 +124,7 @@ def _note_factory(travel: Travel, each: Import) -> bool:
 
 
 def _complain_of_stragglers(
-    reading: Reading, stop: _Stop, each: Import, modules: dict[str, Path]
+    reading: Reading, stop: _Stop, each: Import, modules: dict[str, Path | None]
 ) -> None:
     """Complain if an import finds its module in the project, but not in the model directory."""
     if reading.broken & {"extra-files", "packages"}:

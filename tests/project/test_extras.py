@@ -7,9 +7,11 @@ import tarfile
 
 import pytest
 
+from hatch_mar.archive.tarball import make_tarball
 from tests.project.scratch import FACTORY_HANDLER, Scratch
 
 TARBALL = 'extra-layout = "tarball"\n'
+EMPTY_ZIP = b"PK\5\6" + bytes(18)
 
 
 @pytest.fixture
@@ -148,16 +150,29 @@ def test_the_table_names_the_tarball_to_build(rich: Scratch) -> None:
 
 
 def test_ready_made_tarballs_travel_as_they_are(rich: Scratch) -> None:
-    rich.write({"libs/a.zip": b"zip", "b.tar": b"tar"})
+    rich.write({"libs/a.zip": EMPTY_ZIP, "b.tar": make_tarball({}, gzip=False)})
     rich.configure(f'{TARBALL}extra-files = ["data"]\nsystem.extra-files = ["libs/a.zip", "b.tar"]')
     assert extra_names(rich) == ["b.tar", "extra_files.tar", "libs/a.zip", "model-config.yaml"]
     assert rich.spec().config["system"]["extraFiles"] == ["libs/a.zip", "b.tar", "extra_files.tar"]
 
 
 def test_an_extra_file_may_be_the_ready_made_tarball(rich: Scratch) -> None:
-    rich.write({"build/a.zip": b"zip"})
+    rich.write({"build/a.zip": EMPTY_ZIP})
     rich.configure('extra-files = ["build/a.zip"]\nsystem.extra-files = "build/a.zip"')
-    assert rich.content("build/a.zip") == b"zip"
+    assert rich.content("build/a.zip") == EMPTY_ZIP
+
+
+@pytest.mark.parametrize("listed", ["", 'extra-files = ["build/a.tgz"]\n'])
+def test_a_tarball_that_no_server_could_unpack(rich: Scratch, listed: str) -> None:
+    rich.write({"build/a.tgz": make_tarball({"a.py": b"x"}, gzip=True)[:-12]})
+    rich.configure(f'{listed}system.extra-files = "build/a.tgz"')
+    assert rich.problem().startswith("build/a.tgz: cannot be read: ")
+
+
+def test_a_tarball_that_leads_out_is_one_problem(rich: Scratch) -> None:
+    rich.configure('system.extra-files = "../a.tar"')
+    message = "'../a.tar' holds an empty, '.' or '..' component"
+    assert rich.problem() == f"pyproject.toml: tool.mar.system.extra-files: {message}"
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from hatch_mar.archive.tarball import make_tarball
 from hatch_mar.project.baggage import factory_source
 from tests.project.scratch import FACTORY_HANDLER, FUNCTION_HANDLER, Scratch
 
@@ -146,6 +147,29 @@ def test_code_in_the_tarball_must_wait_for_the_factory(scratch: Scratch) -> None
     assert note.startswith("handler: imports net.parts before base_handler, which unpacks")
     scratch.write({"handler.py": second + first + USE})
     assert scratch.spec().notes == ()
+
+
+def test_code_in_a_ready_made_tarball_arrives(scratch: Scratch) -> None:
+    scratch.write(
+        {
+            "handler.py": f"from base_handler import handler_factory\nfrom net.a import x{USE}",
+            "net/a.py": "x = 1\n",
+            "net.tar": make_tarball({"net/a.py": b"x = 1\n"}, gzip=False),
+        }
+    )
+    scratch.configure('system.extra-files = "net.tar"')
+    assert scratch.spec().notes == ()
+
+
+def test_code_in_a_ready_made_tarball_must_wait_for_the_factory_too(scratch: Scratch) -> None:
+    scratch.write(
+        {
+            "handler.py": f"from net.a import x\nfrom base_handler import handler_factory{USE}",
+            "net.tar": make_tarball({"net/a.py": b"x = 1\n"}, gzip=False),
+        }
+    )
+    scratch.configure('system.extra-files = "net.tar"')
+    assert "imports net.a before base_handler" in scratch.spec().notes[0]
 
 
 def test_a_tarball_without_the_factory_is_for_our_server_only(scratch: Scratch) -> None:
