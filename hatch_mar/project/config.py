@@ -53,6 +53,11 @@ class Config:
         path = section.get("model_path") if isinstance(section, dict) else None
         return path if isinstance(path, str) and path else None
 
+    def places(self) -> Iterator[tuple[str, Path]]:
+        """Yield where the author's file is in the archive, as it is or with more in it."""
+        if self.path is not None:
+            yield self.path.name, self.path
+
     def set(self, section: str, key: str, value: object) -> None:
         """Say `key: value` in a section, unless something else than a section is there."""
         table = self.values.setdefault(section, {})

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from hatch_mar.project.document import KeyPath, render
-from hatch_mar.project.packages import LEFT_OUT, leads_back, walk
+from hatch_mar.project.document import KeyPath, dig, render
+from hatch_mar.project.packages import LEFT_OUT, is_environment, leads_back, walk
 from hatch_mar.project.spec import Entry
 from hatch_mar.project.table import ExtraTable
 
@@ -64,7 +64,7 @@ def _resolve_one(reading: Reading, extra: str | ExtraTable, key: KeyPath) -> lis
     place = reading.place(where, pattern)
     if place is None:
         return []
-    matches = _match(reading.root, pattern, place)
+    matches = _match(reading, pattern, place)
     if not matches:
         what = "matches no file" if _is_glob(pattern) else reading.why_missing(pattern)
         reading.complain(where, f"'{pattern}' {what}")
@@ -82,22 +82,41 @@ def _resolve_one(reading: Reading, extra: str | ExtraTable, key: KeyPath) -> lis
     ]
 
 
-def _match(root: Path, pattern: str, place: Path) -> list[tuple[Path, Path]]:
+def _match(reading: Reading, pattern: str, place: Path) -> list[tuple[Path, Path]]:
     """Return the files that `pattern` stands for, each with the folder that flat files drop."""
     if not _is_glob(pattern):
-        if place.is_dir():
-            return [(inner, place) for inner in walk(place)]
-        return [(place, place.parent)] if place.exists() else []
-    found: dict[Path, Path] = {}
+        if not place.is_dir():
+            return [(place, place.parent)] if place.exists() else []
+        found = dict.fromkeys(walk(place), place)
+    else:
+        found = dict(_expand(reading.root, pattern))
+    built = reading.root / _build_directory(reading)
+    if not place.is_relative_to(built):
+        # What builds leave is in no archive by accident: the next build would be another one.
+        found = {path: base for path, base in found.items() if not path.is_relative_to(built)}
+    return sorted(found.items())
+
+
+def _expand(root: Path, pattern: str) -> Iterator[tuple[Path, Path]]:
     for text in sorted(glob.glob(pattern, root_dir=root, recursive=True)):  # noqa: PTH207 - skips hidden files, as a shell does
         path = root / posixpath.normpath(text)
-        if _is_left_out(PurePosixPath(text)) or any(map(leads_back, (path, *path.parents))):
+        around = [folder for folder in (path, *path.parents) if root in folder.parents]
+        if _is_left_out(PurePosixPath(text)) or any(map(_is_dead_end, around)):
             continue
         if not path.is_dir():
-            found.setdefault(path, path.parent)
+            yield path, path.parent
         elif "**" not in pattern:
-            found.update((inner, path) for inner in walk(path))
-    return sorted(found.items())
+            yield from ((inner, path) for inner in walk(path))
+
+
+def _is_dead_end(folder: Path) -> bool:
+    return leads_back(folder) or is_environment(folder)
+
+
+def _build_directory(reading: Reading) -> str:
+    """Return where builds leave what they make, as hatchling's own settings have it."""
+    directory = dig(reading.pyproject, "tool", "hatch", "build", "directory")
+    return directory if isinstance(directory, str) else "dist"
 
 
 def _name(reading: Reading, path: Path, base: Path, *, flat: bool) -> str:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from hatch_mar.archive.names import find_flaw, fold
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
+    from pathlib import Path
 
     from hatch_mar.project.spec import Entry
 
@@ -21,11 +22,13 @@ def distinct(entries: Iterable[Entry]) -> tuple[Entry, ...]:
     return tuple({(entry.name, entry.source): entry for entry in entries}.values())
 
 
-def find_collisions(entries: Iterable[Entry]) -> Iterator[tuple[str, str]]:
+def find_collisions(
+    entries: Iterable[Entry], relative: Callable[[Path], str]
+) -> Iterator[tuple[str, str]]:
     """Yield each key whose file cannot be where it is meant to be, with the reason.
 
     Names are compared as on a file system that ignores case and Unicode form: an archive must
-    unpack on any machine.
+    unpack on any machine. `relative` returns a source as its author would write it.
     """
     places: dict[str, Entry] = {}
     folders: dict[str, Entry] = {}
@@ -42,16 +45,19 @@ def find_collisions(entries: Iterable[Entry]) -> Iterator[tuple[str, str]]:
         above = next((places[parent] for parent in parents if parent in places), None)
         other = places.get(folded) or folders.get(folded) or above
         if other is not None:
-            yield entry.key, _describe(entry, other)
+            first, second = _describe(entry, relative), _describe(other, relative)
+            remedy = "`target`" if entry.key.startswith("weights") else "`{ from, to }`"
+            message = (
+                f"{first} collides with {second} of `{other.key}` in the model directory; "
+                f"give one another place ({remedy}) or name"
+            )
+            yield entry.key, message
             continue
         places[folded] = entry
         for parent in parents:
             folders.setdefault(parent, entry)
 
 
-def _describe(entry: Entry, other: Entry) -> str:
-    origin = f" ({entry.source.name})" if not isinstance(entry.source, bytes) else ""
-    return (
-        f"'{entry.name}'{origin} collides with '{other.name}' of `{other.key}` in the model "
-        "directory; give one another place (`{ from, to }`) or name"
-    )
+def _describe(entry: Entry, relative: Callable[[Path], str]) -> str:
+    source = "" if isinstance(entry.source, bytes) else relative(entry.source)
+    return f"'{entry.name}' ({source})" if source not in ("", entry.name) else f"'{entry.name}'"

@@ -83,10 +83,15 @@ def walk(folder: Path) -> Iterator[Path]:
         if path.name.startswith(".") or path.name in LEFT_OUT or path.suffix == ".pyc":
             continue
         if path.is_dir():
-            if not leads_back(path):
+            if not leads_back(path) and not is_environment(path):
                 yield from walk(path)
         else:
             yield path
+
+
+def is_environment(folder: Path) -> bool:
+    """Say whether `folder` is a virtual environment."""
+    return (folder / "pyvenv.cfg").is_file()
 
 
 def leads_back(folder: Path) -> bool:

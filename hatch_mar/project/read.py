@@ -33,9 +33,12 @@ from hatch_mar.project.validation import validate
 from hatch_mar.project.weights import resolve_weights
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
 NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+Place = tuple[str, Path | bytes | None]
+"""A name in the model directory, and the file that is to be there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,17 +165,21 @@ def _read_contents(reading: Reading, config: Config) -> _Contents:
     architecture = resolve_architecture(reading)
     extras = resolve_extras(reading, handler.path if handler else None)
     tarballs = resolve_tarballs(reading, config, extras)
-    plain = distinct(
-        [
-            *(handler.entries if handler else ()),
-            *(architecture.entries if architecture else ()),
-            *package_entries(reading, packages),
-            *extras.plain,
-            *tarballs.ready_made,
-        ]
+    weights = resolve_weights(reading)
+    placed = {*config.places(), *((file.target, file.path) for file in weights)}
+    plain = _without(
+        placed,
+        distinct(
+            [
+                *(handler.entries if handler else ()),
+                *(architecture.entries if architecture else ()),
+                *package_entries(reading, packages),
+                *extras.plain,
+                *tarballs.ready_made,
+            ]
+        ),
     )
-    known = {(entry.name, entry.source) for entry in plain}
-    packed = tuple(entry for entry in extras.packed if (entry.name, entry.source) not in known)
+    packed = _without({*placed, *((each.name, each.source) for each in plain)}, extras.packed)
     start = [handler.path] if handler and handler.path else []
     if architecture:
         start += [each.source for each in architecture.entries if isinstance(each.source, Path)]
@@ -183,11 +190,16 @@ def _read_contents(reading: Reading, config: Config) -> _Contents:
     return _Contents(
         handler=handler,
         architecture=architecture,
-        weights=resolve_weights(reading),
+        weights=weights,
         plain=(*plain, *ours),
         tarball=tarballs.built,
         packed=packed,
     )
+
+
+def _without(placed: Collection[Place], entries: Iterable[Entry]) -> tuple[Entry, ...]:
+    """Drop the entries that put a file where it is already: a glob or a package may hold it too."""
+    return tuple(entry for entry in entries if (entry.name, entry.source) not in placed)
 
 
 def _choose_runtime(reading: Reading, contents: _Contents, config: Config) -> Choice | None:
@@ -229,7 +241,7 @@ def _check_layout(reading: Reading, entries: tuple[Entry, ...], contents: _Conte
     ]
     if contents.tarball:
         held.append(Entry(contents.tarball, b"", TARBALL_KEY))
-    for key, message in find_collisions((*entries, *held, *contents.packed)):
+    for key, message in find_collisions((*entries, *held, *contents.packed), reading.relative):
         reading.complain(parse(key), message)
     embedded = {file.path for file in contents.weights if file.path}
     for entry in (*entries, *contents.packed):

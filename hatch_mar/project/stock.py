@@ -45,8 +45,8 @@ def note_unpacking(
         return
     if not travel.imports_factory and not travel.imports_package:
         reading.notes.append(
-            "system.extra-files: only hatch-mar's server unpacks the tarball of a handler that does "
-            "not use handler_factory; TorchServe will not"
+            "system.extra-files: only hatch-mar's server unpacks the tarball of a handler that "
+            "does not use handler_factory; TorchServe will not"
         )
     elif travel.before_unpacking:
         names = ", ".join(dict.fromkeys(travel.before_unpacking))

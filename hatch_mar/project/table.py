@@ -209,11 +209,11 @@ class MarTable(_Table):
         "auto", "eager", "torchscript", "onnx", "tensorrt", "exported", "aoti", "custom"
     ] = "auto"
     """How the model is loaded."""
-    extra_files: list[str | ExtraTable] = []
+    extra_files: list[Text | ExtraTable] = []
     """Files that the handler needs: globs, or tables of `from` and `to`."""
     extra_layout: Literal["tree", "tarball", "flat"] = "tree"
     """Keep their paths, pack them into one tarball, or put all side by side."""
-    requirements: str | list[Text] = "project"
+    requirements: Text | list[Text] = "project"
     """`project` for the project's dependencies, a file, or a list."""
     config: Text | None = None
     """TorchServe's own file; `model-config.yaml` if that exists."""

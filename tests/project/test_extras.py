@@ -8,7 +8,7 @@ import tarfile
 import pytest
 
 from hatch_mar.archive.tarball import make_tarball
-from tests.project.scratch import FACTORY_HANDLER, Scratch
+from tests.project.scratch import FACTORY_HANDLER, PROJECT, Scratch
 
 TARBALL = 'extra-layout = "tarball"\n'
 EMPTY_ZIP = b"PK\5\6" + bytes(18)
@@ -80,6 +80,7 @@ def test_places(rich: Scratch, layout: str, extra: str, names: list[str]) -> Non
         ('"data/*.json"', ": 'data/*.json' matches no file"),
         ('{ from = "dat", to = "x" }', ".from: 'dat' does not exist; did you mean 'data'?"),
         ('{ from = "data", to = "../x" }', ".to: '../x' is not in the model directory"),
+        ('""', ": must not be empty"),
         ('"/etc/passwd"', ": '/etc/passwd' is absolute; write it relative to the project's root"),
         ('"../*"', ": '../*' leads out of the project; copy the file into it"),
     ],
@@ -108,10 +109,54 @@ def test_flat_names_that_meet_are_an_error(rich: Scratch) -> None:
     rich.write({"data/words.txt": "other"})
     rich.configure('extra-files = ["data/**/*.txt"]\nextra-layout = "flat"')
     assert rich.problem() == (
-        "pyproject.toml: tool.mar.extra-files[0]: 'words.txt' (words.txt) collides with "
-        "'words.txt' of `extra-files[0]` in the model directory; give one another place "
-        "(`{ from, to }`) or name"
+        "pyproject.toml: tool.mar.extra-files[0]: 'words.txt' (data/words.txt) collides with "
+        "'words.txt' (data/deep/words.txt) of `extra-files[0]` in the model directory; give one "
+        "another place (`{ from, to }`) or name"
     )
+
+
+@pytest.mark.parametrize("pattern", ["**", "*", "."])
+def test_what_a_build_leaves_is_not_in_the_next_archive(rich: Scratch, pattern: str) -> None:
+    rich.configure(f'extra-files = ["{pattern}"]')
+    before = extra_names(rich)
+    rich.write({"dist/digits-1.0.mar": b"PK", "dist/digits-1.0.tar.gz": b"x"})
+    assert extra_names(rich) == before
+
+
+def test_what_is_asked_for_by_name_is_in_the_archive_wherever_it_lies(rich: Scratch) -> None:
+    rich.write({"dist/exported.onnx": b"x"})
+    rich.configure('extra-files = ["dist/*.onnx"]')
+    assert extra_names(rich) == ["dist/exported.onnx"]
+
+
+def test_the_build_directory_may_be_another(rich: Scratch) -> None:
+    build = '\n[tool.hatch.build]\ndirectory = "out"\n'
+    rich.write({"out/digits-1.0.mar": b"PK", "dist/words.txt": "x"})
+    rich.configure('extra-files = ["**/*"]', project=PROJECT + build)
+    names = extra_names(rich)
+    assert "dist/words.txt" in names
+    assert "out/digits-1.0.mar" not in names
+
+
+@pytest.mark.parametrize("pattern", ["**", "*", "."])
+def test_a_virtual_environment_is_no_extra_file(rich: Scratch, pattern: str) -> None:
+    rich.write({"env/pyvenv.cfg": "", "env/lib/a.py": ""})
+    rich.configure(f'extra-files = ["{pattern}"]')
+    assert not [name for name in extra_names(rich) if name.startswith("env/")]
+
+
+@pytest.mark.parametrize("layout", ["tree", "tarball"])
+def test_weights_and_config_that_a_glob_holds_too_travel_once(rich: Scratch, layout: str) -> None:
+    rich.write({"w.bin": b"x", "model-config.yaml": "batchSize: 2\n"})
+    rich.configure(
+        f'extra-layout = "{layout}"\nweights = "w.bin"\nextra-files = ["w*", "*.yaml", "data"]\n'
+        "serve.max-batch-delay = 3"
+    )
+    spec = rich.spec()
+    packed = [entry.name for entry in spec.tarball_entries]
+    names = [member.name for member in rich.plan().members]
+    assert names.count("w.bin") == names.count("model-config.yaml") == 1
+    assert not {"w.bin", "model-config.yaml"}.intersection(packed)
 
 
 @pytest.mark.parametrize("name", ["Handler.py", "handler.py/x.txt", "REQUIREMENTS.TXT"])
