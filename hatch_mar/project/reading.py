@@ -64,6 +64,14 @@ class Reading:
         return self.document.origin(path)
 
     def find_file(self, path: KeyPath, text: str) -> Path | None:
+        """Return the file that `text`, the setting at `path`, names; None after complaining.
+
+        The archive needs it: an sdist will hold it.
+        """
+        found = self.locate(path, text)
+        return None if found is None else self.take(found)
+
+    def locate(self, path: KeyPath, text: str) -> Path | None:
         """Return the file that `text`, the setting at `path`, names; None after complaining."""
         found = self.place(path, text)
         if found is None:
@@ -74,7 +82,7 @@ class Reading:
         if not found.is_file():
             self.complain(path, f"'{text}' {self.why_missing(text)}")
             return None
-        return self.take(found)
+        return found
 
     def place(self, path: KeyPath, text: str) -> Path | None:
         """Return what `text` names below the root, there or not; None after complaining.
@@ -116,6 +124,11 @@ class Reading:
     def take(self, path: Path) -> Path:
         """Remember that the archive needs `path`, and return it."""
         self.files[path] = None
+        step = path
+        while step.is_symlink():  # an sdist holds a link as a link, so it needs what that leads to
+            step = Path(os.path.normpath(step.parent / step.readlink()))
+            if step.is_relative_to(self.root):
+                self.files[step] = None
         return path
 
     def relative(self, path: Path) -> str:

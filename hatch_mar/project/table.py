@@ -101,7 +101,7 @@ class WeightsTable(_Table):
     """One file of weights."""
 
     source: Text
-    """Path in the project, or URI (`https://`, `s3://`, `file://`, ...)."""
+    """Path in the project, or URI (`https://`, `http://`, `file://`)."""
     target: Text | None = None
     """Path in the model directory; the source's own file name if left out."""
     place: Literal["auto", "embed", "reference"] = "auto"

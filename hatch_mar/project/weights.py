@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import posixpath
 import re
 from typing import TYPE_CHECKING
@@ -10,8 +9,11 @@ from urllib.parse import unquote, urlsplit
 
 from hatch_mar.project.reading import Reading, is_lfs_pointer
 from hatch_mar.project.spec import WeightsFile
+from hatch_mar.project.suggestion import did_you_mean
 from hatch_mar.project.table import WeightsTable, parse_size
+from hatch_mar.weights.digest import hash_file
 from hatch_mar.weights.reference import Reference
+from hatch_mar.weights.stores import SCHEMES, find_flaw, redact
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,21 +46,22 @@ def resolve_weights(reading: Reading) -> tuple[WeightsFile, ...]:
 def _resolve_one(
     reading: Reading, table: WeightsTable, key: KeyPath, *, primary: bool
 ) -> WeightsFile | None:
-    mirrors_fit = _check_mirrors(reading, table, key)
-    target = _target(reading, table, key)
+    sources_fit = _check_sources(reading, table, key)
+    target = _target(reading, table, key) if sources_fit else None
     path: Path | None = None
     reference: Reference | None = None
     if is_uri(table.source):
         reference = _remote(reading, table, key, target)
     else:
-        path = reading.find_file((*key, "source"), table.source)
+        path = reading.locate((*key, "source"), table.source)
+        if path is not None and not _is_what_it_should_be(reading, table, key, path):
+            return None
         if path is not None and _must_be_named(reading, table, path):
             reference = _local_by_name(reading, table, key, target, path)
-            reading.files.pop(path, None)
             path = None
-        elif path is not None and not _is_what_it_should_be(reading, table, key, path):
-            return None
-    if target is None or not mirrors_fit or (path is None and reference is None):
+        elif path is not None:
+            reading.take(path)
+    if target is None or (path is None and reference is None):
         return None
     return WeightsFile(
         target=target,
@@ -69,13 +72,32 @@ def _resolve_one(
     )
 
 
-def _check_mirrors(reading: Reading, table: WeightsTable, key: KeyPath) -> bool:
-    wrong = [index for index, mirror in enumerate(table.mirrors) if not is_uri(mirror)]
-    for index in wrong:
-        reading.complain(
-            (*key, "mirrors", index), f"'{table.mirrors[index]}' is no URI such as https://..."
+def _check_sources(reading: Reading, table: WeightsTable, key: KeyPath) -> bool:
+    """Say whether the source and its mirrors could be anywhere; complain of those that cannot."""
+    found = [_check_uri(reading, (*key, "source"), table.source)] if is_uri(table.source) else []
+    for index, mirror in enumerate(table.mirrors):
+        where = (*key, "mirrors", index)
+        if is_uri(mirror):
+            found.append(_check_uri(reading, where, mirror))
+        else:
+            reading.complain(where, f"'{mirror}' is no URI such as https://...")
+            found.append(False)
+    return all(found)
+
+
+def _check_uri(reading: Reading, key: KeyPath, uri: str) -> bool:
+    flaw = find_flaw(uri)
+    scheme = uri.partition(":")[0].lower()
+    hint = "" if scheme in SCHEMES else did_you_mean(scheme, SCHEMES)
+    if flaw is not None or hint:
+        reading.complain(key, f"'{uri}' {flaw or f'is of a kind that nobody knows{hint}'}")
+        return False
+    if scheme not in SCHEMES:
+        reading.notes.append(
+            f"{redact(uri)}: this hatch-mar fetches {', '.join(SCHEMES)} only; a server needs one "
+            f"that fetches {scheme}, or the file in its cache"
         )
-    return not wrong
+    return True
 
 
 def _target(reading: Reading, table: WeightsTable, key: KeyPath) -> str | None:
@@ -83,12 +105,19 @@ def _target(reading: Reading, table: WeightsTable, key: KeyPath) -> str | None:
     if table.target is None:
         path = urlsplit(table.source).path if is_uri(table.source) else table.source
         name = posixpath.basename(unquote(path))
-        if not name:
+        if name in ("", ".", ".."):
             reading.complain(
-                (*key, "target"), f"is required: '{table.source}' does not end in a file's name"
+                (*key, "target"),
+                f"'{table.source}' does not end in a file's name; give one as `target`",
             )
-        return name or None
+            return None
+        return name
     target = posixpath.normpath(table.target)
+    if table.target.endswith("/"):
+        reading.complain(
+            (*key, "target"), f"'{table.target}' is a folder; write the file's name too"
+        )
+        return None
     if target.startswith(("/", "../")) or target in (".", ".."):
         reading.complain((*key, "target"), f"'{table.target}' is not a file in the model directory")
         return None
@@ -109,8 +138,8 @@ def _remote(
         if "weights" not in reading.broken:
             reading.complain(
                 (*key, "sha256"),
-                f"is required, because '{table.source}' is elsewhere: without it nobody knows "
-                "which bytes you mean",
+                f"'{table.source}' is elsewhere, and without a `sha256` nobody knows which bytes "
+                "you mean; write { source, sha256 }",
             )
         return None
     if target is None:
@@ -145,9 +174,6 @@ def _local_by_name(
     if table.sha256 is None:
         reading.complain((*key, "sha256"), f"is required: see `sha256sum {table.source}`")
         return None
-    if table.size not in (None, size):
-        reading.complain((*key, "size"), f"is {table.size}, but '{table.source}' has {size} bytes")
-        return None
     source, *mirrors = table.mirrors
     if target is None:
         return None
@@ -180,17 +206,12 @@ def _is_what_it_should_be(reading: Reading, table: WeightsTable, key: KeyPath, p
     if table.size not in (None, size):
         reading.complain((*key, "size"), f"is {table.size}, but '{table.source}' has {size} bytes")
         return False
-    if table.sha256 is not None and table.sha256 != _digest(path):
-        reading.complain(
-            (*key, "sha256"), f"is not that of '{table.source}', which has {_digest(path)}"
-        )
-        return False
-    return True
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    if table.sha256 is None:
+        return True
+    digest, _ = hash_file(path)
+    if table.sha256 != digest:
+        reading.complain((*key, "sha256"), f"is not that of '{table.source}', which has {digest}")
+    return table.sha256 == digest
 
 
 def render_size(size: int) -> str:

@@ -55,22 +55,47 @@ def open_stream(source: str, start: int = 0, *, stall: float = STALL) -> Stream:
     Raises:
         OSError: it cannot be opened, or nothing here reads such a source; see the module.
     """
+    flaw = find_flaw(source)
+    if flaw is not None:
+        raise OSError(flaw)
     scheme = urlsplit(source).scheme
-    opener = _OPENERS.get(scheme)
-    if opener is None:
-        known = ", ".join(sorted(filter(None, _OPENERS)))
-        raise OSError(f"no store reads {scheme!r} sources; known are {known} and paths")
-    return opener(source, start, stall)
+    if scheme not in _OPENERS:
+        raise OSError(
+            f"no store reads {scheme!r} sources; known are {', '.join(SCHEMES)} and paths"
+        )
+    return _OPENERS[scheme](source, start, stall)
+
+
+def find_flaw(source: str) -> str | None:
+    """Return why no store anywhere could open `source`, or None; whether it is there is not asked.
+
+    What schemes other than ours look like is not for us to say.
+    """
+    try:
+        parts = urlsplit(source)
+        server = parts.hostname
+        parts.port  # noqa: B018 - it is read when it is asked for
+    except ValueError as error:
+        return f"is not a URL: {str(error)[:1].lower()}{str(error)[1:]}"
+    if parts.scheme in {"http", "https"} and not server:
+        return "is not a URL: it names no server"
+    path = unquote(parts.path) if parts.scheme else source
+    if is_local(source) and not (parts.netloc in {"", "localhost"} and Path(path).is_absolute()):
+        return "is not an absolute path on this machine"
+    return None
 
 
 def is_local(source: str) -> bool:
     """Say whether `source` is a file of this machine: reading it opens no socket."""
-    return urlsplit(source).scheme in {"", "file"}
+    return re.match(r"(?!file:)[A-Za-z][A-Za-z0-9+.-]*:", source) is None
 
 
 def redact(source: str) -> str:
     """Return `source` without what may be a secret: user, password, query."""
-    parts = urlsplit(source)
+    try:
+        parts = urlsplit(source)
+    except ValueError:
+        return "a source that is not a URL"
     if not parts.scheme:
         return source
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
@@ -93,10 +118,7 @@ class _FileStream:
 def _open_file(source: str, start: int, stall: float) -> Stream:
     del stall
     parts = urlsplit(source)
-    path = Path(unquote(parts.path) if parts.scheme else source)
-    if parts.netloc not in {"", "localhost"} or not path.is_absolute():
-        raise OSError("not an absolute path on this machine")
-    return _FileStream(path, start)
+    return _FileStream(Path(unquote(parts.path) if parts.scheme else source), start)
 
 
 class _HttpStream:
@@ -187,3 +209,5 @@ _OPENERS: Mapping[str, Callable[[str, int, float], Stream]] = {
     "http": _open_http,
     "https": _open_http,
 }
+SCHEMES = tuple(sorted(filter(None, _OPENERS)))
+"""Schemes of the sources that can be opened here."""

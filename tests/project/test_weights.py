@@ -79,10 +79,46 @@ def test_a_model_path_of_the_authors_is_left_alone(weighed: Scratch) -> None:
 @pytest.mark.parametrize(
     ("weights", "problem"),
     [
-        (f'{{ source = "{URI}" }}', "weights.sha256: is required, because"),
+        (
+            f'{{ source = "{URI}" }}',
+            f"weights.sha256: '{URI}' is elsewhere, and without a `sha256`",
+        ),
+        (f'"{URI}"', f"weights: '{URI}' is elsewhere, and without a `sha256` nobody knows"),
         (f'{{ source = "{URI}", sha256 = "12" }}', "weights.sha256: '12' is not a sha256"),
         (f'{{ source = "{URI}", place = "embed" }}', "weights.place: "),
-        ('{ source = "https://example.org/" , sha256 = "SHA" }', "weights.target: is required"),
+        (
+            '{ source = "https://example.org/", sha256 = "SHA" }',
+            "weights.target: 'https://example.org/' does not end in a file's name",
+        ),
+        (
+            '{ source = "https://example.org/..", sha256 = "SHA" }',
+            "weights.target: 'https://example.org/..' does not end in a file's name",
+        ),
+        (
+            '{ source = "https://[x/w.pt", sha256 = "SHA" }',
+            "weights.source: 'https://[x/w.pt' is not a URL: invalid IPv6 URL",
+        ),
+        (
+            '{ source = "https://x:port/w.pt", sha256 = "SHA" }',
+            "weights.source: 'https://x:port/w.pt' is not a URL: port",
+        ),
+        (
+            '{ source = "https:///w.pt", sha256 = "SHA" }',
+            "weights.source: 'https:///w.pt' is not a URL: it names no server",
+        ),
+        (
+            '{ source = "htps://x/w.pt", sha256 = "SHA" }',
+            "weights.source: 'htps://x/w.pt' is of a kind that nobody knows; did you mean 'https'?",
+        ),
+        (
+            '{ source = "file://w.pt", sha256 = "SHA" }',
+            "weights.source: 'file://w.pt' is not an absolute path on this machine",
+        ),
+        (
+            f'{{ source = "{URI}", sha256 = "SHA", mirrors = ["https://[x/"] }}',
+            "weights.mirrors[0]: 'https://[x/' is not a URL: invalid IPv6 URL",
+        ),
+        ('{ source = "runs/net.pt", target = "a/" }', "weights.target: 'a/' is a folder; write"),
         ('{ source = "runs/net.pt", target = "../net.pt" }', "weights.target: '../net.pt' is not"),
         ('{ source = "runs/net.pt", mirrors = ["net.pt"] }', "weights.mirrors[0]: 'net.pt' is no"),
         ('{ source = "runs/net.pt", sha256 = "SHA", size = 3 }', "weights.size: is 3, but"),
@@ -149,9 +185,38 @@ def test_a_big_file_with_mirrors_is_a_reference(weighed: Scratch) -> None:
     assert weighed.root / "runs/net.pt" not in spec.files
 
 
-def test_a_git_lfs_pointer_is_not_weights(weighed: Scratch) -> None:
+def test_a_reference_to_a_file_that_is_here_is_held_against_it(weighed: Scratch) -> None:
+    weighed.configure(
+        'weights = { source = "runs/net.pt", place = "reference", '
+        f'sha256 = "{"0" * 64}", mirrors = ["{URI}"] }}'
+    )
+    assert "weights.sha256: is not that of 'runs/net.pt'" in weighed.problem()
+
+
+def test_a_file_named_by_reference_may_also_be_carried(weighed: Scratch) -> None:
+    weighed.configure(
+        f"""\
+        weights = {{ source = "runs/net.pt", sha256 = "{SHA}", mirrors = ["{URI}"] }}
+        wheel.embed = "never"
+        extra-files = ["runs/net.pt"]
+        """
+    )
+    assert weighed.root / "runs/net.pt" in weighed.spec().files
+
+
+def test_what_no_store_reads_yet_is_noted(weighed: Scratch) -> None:
+    source = "s3://key:secret@b/w.pt"
+    weighed.configure(f'weights = {{ source = "{source}", sha256 = "{SHA}" }}')
+    (note,) = [note for note in weighed.spec().notes if note.startswith("s3://b/w.pt: ")]
+    assert "a server needs one that fetches s3" in note
+
+
+@pytest.mark.parametrize("place", ["auto", "reference"])
+def test_a_git_lfs_pointer_is_not_weights(weighed: Scratch, place: str) -> None:
     weighed.write({"runs/net.pt": "version https://git-lfs.github.com/spec/v1\noid sha256:1\n"})
-    weighed.configure('weights = "runs/net.pt"')
+    weighed.configure(
+        f'weights = {{ source = "runs/net.pt", place = "{place}", mirrors = ["{URI}"] }}'
+    )
     assert weighed.problem().endswith("is a Git LFS pointer; run `git lfs pull`")
 
 
@@ -166,6 +231,14 @@ def test_a_link_inside_the_project_keeps_its_name(weighed: Scratch) -> None:
     (weighed.root / "best.pt").symlink_to("runs/net.pt")
     weighed.configure('weights = "best.pt"')
     assert weighed.content("best.pt") == b"weights"
+
+
+def test_an_sdist_needs_what_a_link_leads_to(weighed: Scratch) -> None:
+    (weighed.root / "latest.pt").symlink_to("best.pt")
+    (weighed.root / "best.pt").symlink_to("runs/net.pt")
+    weighed.configure('weights = "latest.pt"')
+    names = {path.relative_to(weighed.root).as_posix() for path in weighed.spec().files}
+    assert {"latest.pt", "best.pt", "runs/net.pt"} <= names
 
 
 def test_weights_that_a_glob_takes_along_again_are_noted(weighed: Scratch) -> None:

@@ -50,6 +50,7 @@ def test_a_file_is_hashed(tmp_path: Path) -> None:
         ("/data/w.pt", "/data/w.pt"),
         ("file:///data/w.pt", "file:///data/w.pt"),
         ("hf://org/repo@main/w.pt", "hf://org/repo@main/w.pt"),
+        ("https://key@[x/w.pt", "a source that is not a URL"),
     ],
 )
 def test_secrets_are_not_shown(source: str, shown: str) -> None:
@@ -57,7 +58,8 @@ def test_secrets_are_not_shown(source: str, shown: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("source", "local"), [("/w", True), ("file:///w", True), ("http://h/w", False)]
+    ("source", "local"),
+    [("/w", True), ("file:///w", True), ("http://h/w", False), ("https://[x/w", False)],
 )
 def test_what_opens_a_socket(source: str, local: bool) -> None:
     assert is_local(source) is local

@@ -298,7 +298,7 @@ def test_every_place_is_named_when_all_fail(
     site: Any, cache: Cache, refer: Refer, patience: Patience, tmp_path: Path
 ) -> None:
     url = f"http://user:secret@{site.url.removeprefix('http://')}/gone?token=secret"
-    reference = refer(url, str(tmp_path / "gone.pt"), "s3://bucket/w.pt", "w.pt")
+    reference = refer(url, str(tmp_path / "gone.pt"), "s3://bucket/w.pt", "w.pt", "https://[x/w")
     with pytest.raises(WeightsError) as caught:
         fetch(reference, cache, patience=patience)
     message = str(caught.value)
@@ -306,7 +306,8 @@ def test_every_place_is_named_when_all_fail(
     assert f"{site.url}/gone: the server answers 404" in message
     assert f"{tmp_path}/gone.pt: No such file or directory" in message
     assert "s3://bucket/w.pt: no store reads 's3' sources; known are file, http, https" in message
-    assert "w.pt: not an absolute path on this machine" in message
+    assert "w.pt: is not an absolute path on this machine" in message
+    assert "a source that is not a URL: is not a URL: invalid IPv6 URL" in message
 
 
 @pytest.mark.parametrize(("status", "text"), [(403, "credentials"), (400, "answers 400")])
