@@ -234,7 +234,8 @@ def test_a_tar_with_a_negative_size(tmp_path: Path) -> None:
     header[148:156] = b" " * 8
     header[148:156] = b"%06o\0 " % sum(header)
     (tmp_path / "m.tar.gz").write_bytes(gzip.compress(bytes(header) + b"\0" * 10240))
-    _refuses_as_unsafe(tmp_path / "m.tar.gz", "has a negative size")
+    # Before Python 3.11.4, tarfile itself stumbles over it.
+    _refuses(tmp_path / "m.tar.gz", "has a negative size|cannot be read: invalid offset")
 
 
 def test_a_tar_with_an_endless_header(tmp_path: Path) -> None:
