@@ -5,6 +5,7 @@ One object lives as long as the worker; handlers keep things on it between batch
 
 from __future__ import annotations
 
+import operator
 import os
 import re
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 SERVER_VERSION = "0.12.0"
 """The TorchServe whose contract the context keeps; handlers may look at it."""
 BREAKS = re.compile(r"[\r\n\0]")
+STATUSES = range(1000)
+"""What fits the three digits of a status line."""
 
 
 class RequestProcessor:
@@ -34,7 +37,7 @@ class RequestProcessor:
         self._headers = None if request_header is None else dict(request_header)
         self._request = request
         self.status = 200
-        self.phrase = ""
+        self.phrase: str | None = None
         self.response_headers: dict[str, str] | None = None
 
     def get_request_properties(self) -> dict[str, Any]:
@@ -52,16 +55,26 @@ class RequestProcessor:
         return next((value for name, value in headers.items() if name.lower() == wanted), None)
 
     def report_status(self, code: int, reason_phrase: str | None = None) -> None:
-        """Set the status of the answer."""
-        self.status = code
-        self.phrase = reason_phrase or ""
+        """Set the status of the answer.
+
+        Raises:
+            TypeError: `code` is no whole number.
+            ValueError: it has not three digits, or there is a line break in the phrase.
+        """
+        status = operator.index(code)
+        phrase = None if reason_phrase is None else str(reason_phrase)
+        if status not in STATUSES:
+            raise ValueError(f"response status {status}: there is no such status")
+        if BREAKS.search(phrase or ""):
+            raise ValueError(f"response status {status}: a line break in {phrase!r}")
+        self.status, self.phrase = status, phrase
 
     def get_response_status_code(self) -> int:
         """Return the status of the answer."""
         return self.status
 
-    def get_response_status_phrase(self) -> str:
-        """Return the reason phrase of the answer."""
+    def get_response_status_phrase(self) -> str | None:
+        """Return the reason phrase of the answer, None until somebody sets the status."""
         return self.phrase
 
     def add_response_property(self, key: str, value: str) -> None:
@@ -166,8 +179,8 @@ class Context:
         for processor in self.request_processor:
             processor.report_status(code, phrase)
 
-    def get_response_status(self, idx: int) -> tuple[int, str]:
-        """Return status and reason phrase of answer `idx`."""
+    def get_response_status(self, idx: int) -> tuple[int, str | None]:
+        """Return status and reason phrase of answer `idx`; no phrase until it is set."""
         processor = self.request_processor[idx]
         return processor.status, processor.phrase
 

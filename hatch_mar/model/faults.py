@@ -43,7 +43,7 @@ def failure(status: int, message: str) -> Response:
     return Response(status, message.encode(errors="replace"), error=True)
 
 
-def answer_fault(error: Exception) -> Response:
+def answer_fault(error: BaseException) -> Response:
     """Return what TorchServe tells a client whose batch raised `error`."""
     if isinstance(error, PredictionException):
         return _answer_refusal(error)
@@ -63,12 +63,12 @@ def _answer_refusal(error: PredictionException) -> Response:
     return failure(status, str(error.message))
 
 
-def is_out_of_resources(error: Exception) -> bool:
+def is_out_of_resources(error: BaseException) -> bool:
     """Tell whether TorchServe would call `error` a lack of memory: anything that says CUDA is."""
     return isinstance(error, MemoryError) or "CUDA" in str(error)
 
 
-def is_device_lost(error: Exception) -> bool:
+def is_device_lost(error: BaseException) -> bool:
     """Tell whether `error` left a CUDA context in which nothing will ever work again.
 
     After an illegal access or a failed device assertion every later call fails, and so does the

@@ -88,7 +88,7 @@ class Metric:
         """Report to `metrics`."""
         self._metrics = metrics
         self.metric_name = name
-        self.unit = UNITS.get(unit, unit)
+        self.unit = unit
         self.dimension_names = list(dimension_names)
         self.metric_type = metric_type
 
@@ -107,14 +107,12 @@ class Metric:
             )
         labels = zip(self.dimension_names, map(str, dimension_values), strict=True)
         self._metrics.record(
-            Measurement(
-                name=self.metric_name,
-                value=value,
-                unit=self.unit,
-                type=self.metric_type,
-                dimensions=tuple(labels),
-                request_id=request_id,
-            )
+            self.metric_name,
+            value,
+            unit=self.unit,
+            metric_type=self.metric_type,
+            dimensions=labels,
+            request_id=request_id,
         )
 
     def update(
@@ -135,9 +133,32 @@ class Metrics:
         self._declared: dict[tuple[MetricTypes, str], Metric] = {}
         self._measurements: list[Measurement] = []
 
-    def record(self, measurement: Measurement) -> None:
-        """Keep `measurement` until the next `drain`."""
-        self._measurements.append(measurement)
+    def record(
+        self,
+        name: str,
+        value: float,
+        *,
+        unit: str,
+        metric_type: MetricTypes,
+        dimensions: Iterable[tuple[str, str]],
+        request_id: str,
+    ) -> None:
+        """Keep a measurement until the next `drain`, in types that JSON can say.
+
+        Raises:
+            TypeError, ValueError: `value` is no number (one of NumPy or torch is), or there is no
+                such type of metric.
+        """
+        self._measurements.append(
+            Measurement(
+                name=str(name),
+                value=float(value),
+                unit=UNITS.get(unit, str(unit)),
+                type=MetricTypes(metric_type),
+                dimensions=tuple(dimensions),
+                request_id=str(request_id),
+            )
+        )
 
     def drain(self) -> list[Measurement]:
         """Return what was measured since the last call, oldest first."""
@@ -158,14 +179,12 @@ class Metrics:
         about = ids[idx] if idx is not None and idx in ids else ",".join(ids.values())
         labels = [(str(one.name), str(one.value)) for one in dimensions or ()]
         self.record(
-            Measurement(
-                name=name,
-                value=value,
-                unit=UNITS.get(unit, unit),
-                type=metric_type,
-                dimensions=(*labels, ("ModelName", self.model_name), ("Level", "Model")),
-                request_id=about,
-            )
+            name,
+            value,
+            unit=unit,
+            metric_type=metric_type,
+            dimensions=[*labels, ("ModelName", self.model_name), ("Level", "Model")],
+            request_id=about,
         )
 
     def add_counter(

@@ -8,17 +8,21 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import sys
 from json.encoder import encode_basestring_ascii
 from typing import TYPE_CHECKING, Any
 
 from hatch_mar.model.faults import INVALID_OUTPUT, UNSUPPORTED_OUTPUT, WRONG_COUNT, failure
 from hatch_mar.model.protocol import Response
+from hatch_mar.model.tracebacks import summarise
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from hatch_mar.model.context import RequestProcessor
+
+logger = logging.getLogger("hatch_mar.model")
 
 
 def make_responses(
@@ -37,21 +41,24 @@ def make_response(output: Any, processor: RequestProcessor) -> Response:  # noqa
     """Return the answer to one request, with the status and headers that the handler set for it."""
     try:
         body = encode(output)
-    except (TypeError, ValueError, OverflowError, RecursionError):
+    except Exception as error:  # noqa: BLE001 - a handler's own class may raise anything
+        logger.error("what the handler returned cannot be sent: %s", summarise(error))  # noqa: TRY400
         return failure(503, UNSUPPORTED_OUTPUT)
+    phrase = processor.phrase or ""
     if processor.response_headers is None:
-        return Response(processor.status, body, processor.phrase)
+        return Response(processor.status, body, phrase)
     headers = dict(processor.response_headers)
     named = next((name for name in headers if name.lower() == "content-type"), None)
     content_type = None if named is None else headers.pop(named)
-    return Response(processor.status, body, processor.phrase, content_type, tuple(headers.items()))
+    return Response(processor.status, body, phrase, content_type, tuple(headers.items()))
 
 
 def encode(value: Any) -> bytes | bytearray:  # noqa: ANN401
     """Return the body that says `value`.
 
     Raises:
-        TypeError, ValueError, OverflowError, RecursionError: nothing can say it.
+        TypeError, ValueError, OverflowError, RecursionError: nothing can say it; or whatever a
+            class of the handler's own raises when it is looked at.
     """
     if isinstance(value, str):
         return value.encode()

@@ -51,11 +51,13 @@ class LoadedModel:
         context = self.context
         rows = [make_row(request, decode=self._decode) for request in requests]
         context.begin(requests)
-        failure: Exception | None = None
+        failure: BaseException | None = None
         outputs: Any = None
         try:
             outputs = self._handle(rows, context)
-        except Exception as error:  # noqa: BLE001 - whatever a handler raises is its clients' answer
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:  # noqa: BLE001 - also a panic of a library in Rust
             failure = error  # handled below: what is raised on the way must not be chained to it
         if failure is not None:
             return self._recover(requests, failure)
@@ -71,7 +73,7 @@ class LoadedModel:
         """Return what the handler measured since the last call."""
         return self.context.metrics.drain()
 
-    def _recover(self, requests: Sequence[Request], error: Exception) -> list[Response]:
+    def _recover(self, requests: Sequence[Request], error: BaseException) -> list[Response]:
         """Answer a batch that raised `error`: in halves if that is safe and may help."""
         self.device_lost = self.device_lost or is_device_lost(error)
         if len(requests) > 1 and self._isolate and not self.device_lost:
@@ -84,7 +86,7 @@ class LoadedModel:
             logger.error("%s: a batch of %d failed\n%s", name, count, self.last_traceback)
         return [answer_fault(error) for _ in requests]
 
-    def _halve(self, requests: Sequence[Request], error: Exception) -> list[Response]:
+    def _halve(self, requests: Sequence[Request], error: BaseException) -> list[Response]:
         logger.warning(
             "%s: a batch of %d failed (%s); running it in halves",
             self._options.model_name,

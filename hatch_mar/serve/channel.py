@@ -25,7 +25,7 @@ _PART = struct.Struct("<IIQ")
 """Lengths of: name, content type, data."""
 _BATCH = struct.Struct("<Idd")
 """How many replies, begun when (monotonic clock), for how many seconds."""
-_REPLY = struct.Struct("<IHBHHIQ")
+_REPLY = struct.Struct("<IHBIIIQ")
 """Number, status, flags, and the lengths of: phrase, content type, header block, body."""
 _EXPLAIN, _DESCRIBE = 1, 2
 _ERROR, _HAS_CONTENT_TYPE = 1, 2

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from hatch_mar.model.context import Context, RequestProcessor, make_context
@@ -95,7 +97,7 @@ def test_a_batch_leaves_nothing_to_the_next_one() -> None:
     context.set_response_status(500, "Broken", 0)
     context.set_response_header(0, "X-A", "1")
     context.begin([request()])
-    assert context.get_response_status(0) == (200, "")
+    assert context.get_response_status(0) == (200, None)
     assert context.get_response_headers(0) == {}
     assert context.cache == "kept"  # type: ignore[attr-defined]
 
@@ -103,13 +105,37 @@ def test_a_batch_leaves_nothing_to_the_next_one() -> None:
 def test_answers_get_their_own_status() -> None:
     context = begun(request(), request())
     context.set_response_status(code=404, phrase="Nope", idx=1)
-    assert [context.get_response_status(i) for i in (0, 1)] == [(200, ""), (404, "Nope")]
+    assert [context.get_response_status(i) for i in (0, 1)] == [(200, None), (404, "Nope")]
 
 
 def test_all_answers_get_a_status() -> None:
     context = begun(request(), request())
     context.set_all_response_status(202, "Later")
     assert [context.get_response_status(i) for i in (0, 1)] == [(202, "Later")] * 2
+
+
+@pytest.mark.parametrize(
+    ("code", "phrase", "wrong"),
+    [
+        ("200", "", TypeError),
+        (100_000, "", ValueError),
+        (-1, "", ValueError),
+        (200, "a\r\nX-Forged: 1", ValueError),
+    ],
+)
+def test_a_status_that_no_answer_can_have_is_the_handlers_mistake(
+    code: Any, phrase: str, wrong: type[Exception]
+) -> None:
+    context = begun(request())
+    with pytest.raises(wrong):
+        context.set_response_status(code, phrase, 0)
+    assert context.get_response_status(0) == (200, None)
+
+
+def test_a_phrase_is_text_whatever_it_was() -> None:
+    context = begun(request())
+    context.set_response_status(200, 5, 0)  # type: ignore[arg-type]
+    assert context.get_response_status(0) == (200, "5")
 
 
 def test_the_content_type_of_an_answer() -> None:
@@ -149,5 +175,5 @@ def test_a_processor_speaks_for_its_request() -> None:
     assert processor.get_request_properties() == {"a": "1"}
     assert processor.get_request_property("A") == "1"
     assert processor.get_response_status_code() == 201
-    assert processor.get_response_status_phrase() == ""
+    assert processor.get_response_status_phrase() is None
     assert processor.get_response_header("b") == "2"

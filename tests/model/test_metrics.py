@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -61,6 +62,28 @@ def test_each_method_has_its_unit_and_type(
 def test_the_type_can_be_said(metrics: Metrics) -> None:
     metrics.add_metric("M", 1, "ms", metric_type=MetricTypes.HISTOGRAM)
     assert only(metrics)["type"] == "histogram"
+
+
+def test_numbers_of_other_libraries_are_numbers(metrics: Metrics) -> None:
+    numpy = pytest.importorskip("numpy")
+    metrics.add_counter("M", numpy.float32(0.5))
+    assert json.dumps(only(metrics))
+
+
+def test_the_type_can_be_said_by_its_name(metrics: Metrics) -> None:
+    metrics.add_metric("M", 1, "ms", metric_type="gauge")  # type: ignore[arg-type]
+    assert only(metrics)["type"] == "gauge"
+
+
+@pytest.mark.parametrize(
+    "arguments", [("M", "much", "ms"), ("M", 1, "ms", None, None, "no such type")]
+)
+def test_what_cannot_be_sent_is_refused_where_it_is_measured(
+    metrics: Metrics, arguments: tuple[Any, ...]
+) -> None:
+    with pytest.raises(ValueError, match=r"much|no such type"):
+        metrics.add_metric(*arguments)
+    assert metrics.drain() == []
 
 
 @pytest.mark.parametrize("method", ["add_time", "add_size"])

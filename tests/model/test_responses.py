@@ -89,10 +89,17 @@ def looped() -> list[Any]:
     return value
 
 
+class Wayward(list[Any]):
+    """A list that does not let itself be looked at."""
+
+    def __iter__(self) -> Any:
+        raise RuntimeError("not now")
+
+
 @pytest.mark.parametrize(
     "value",
-    [{1, 2}, object(), {(1, 2): 3}, [b"bytes"], "\ud800", looped()],
-    ids=["set", "object", "key", "bytes inside", "surrogate", "loop"],
+    [{1, 2}, object(), {(1, 2): 3}, [b"bytes"], "\ud800", looped(), Wayward([1])],
+    ids=["set", "object", "key", "bytes inside", "surrogate", "loop", "own class"],
 )
 def test_what_json_cannot_say_fails_alone(value: Any) -> None:
     bad = (503, b"Unsupported model output data type.", True)

@@ -28,6 +28,8 @@ def handle(data, context):
             raise RuntimeError("CUDA out of memory")
         if row["body"] == "memory":
             raise MemoryError
+        if row["body"] == "panic":
+            raise type("PanicException", (BaseException,), {})("a library in Rust")
         if row["body"] == "exit":
             raise SystemExit(3)
         if isinstance(row["body"], list):
@@ -61,6 +63,10 @@ def test_a_batch_is_answered_in_order(predict: Any) -> None:
 
 def test_an_exception_fails_the_batch(predict: Any) -> None:
     assert predict("a", "boom") == [FAILED, FAILED]
+
+
+def test_a_panic_of_a_library_fails_the_batch_and_not_the_worker(predict: Any) -> None:
+    assert predict("a", "panic") == [FAILED, FAILED]
 
 
 def test_one_bad_item_fails_alone_if_asked_for(predict: Any) -> None:

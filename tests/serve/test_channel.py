@@ -115,6 +115,13 @@ def test_requests_arrive_as_they_were_sent(numbered: list[tuple[int, Request]]) 
     ]
 
 
+def test_a_phrase_and_a_content_type_may_be_long() -> None:
+    reply = Response(200, b"", phrase="p" * 70_000, content_type="c" * 70_000)
+    (frame,) = read_all(list(encode_replies([Batch([1], [reply], 0.0, 0.0)])))
+    (batch,) = decode_replies(frame.payload)
+    assert plain_response(batch.responses[0]) == plain_response(reply)
+
+
 @given(BATCHES)
 def test_replies_arrive_as_they_were_sent(batches: list[Batch]) -> None:
     frames = read_all(list(encode_replies(batches)))
