@@ -1,6 +1,6 @@
 """The fast lane: predictions answered in the server's own protocol, without ASGI.
 
-uvicorn's protocol over httptools reads the connection. A request for `/predictions/...` becomes an
+uvicorn's protocol over httptools reads the connection. A request that predicts becomes an
 `Exchange`, goes to `Service.submit`, and its answer is written from the callback: no task, no
 scope, no event per request. Everything else goes to the ASGI application as if this class were not
 here.
@@ -228,7 +228,9 @@ class FastLane(HttpToolsProtocol):
                 parts = read_form(head.content_type, body)
             else:
                 parts = [Part("body", head.media_type, body)]
-            request = Request(exchange.request_id, head.headers, parts, target.url_path)
+            request = Request(
+                exchange.request_id, head.headers, parts, target.url_path, target.explain
+            )
             exchange.job = self._lane.service.submit(
                 target.model or "", target.version, request, exchange.reply
             )

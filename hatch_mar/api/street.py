@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from starlette.responses import Response
 
 from hatch_mar.api.access_log import describe
-from hatch_mar.api.answers import FIRST_ERROR, NO_CACHE, Answer
+from hatch_mar.api.answers import BODILESS, FIRST_ERROR, NO_CACHE, Answer
 from hatch_mar.api.request_ids import next_request_id
 from hatch_mar.api.scope import REQUEST_ID
 
@@ -23,7 +23,7 @@ _NO_CACHE = [(name.lower().encode(), value.encode()) for name, value in NO_CACHE
 
 def respond(answer: Answer) -> Response:
     """Return `answer` for Starlette to send; ASGI has no place for its reason phrase."""
-    body = answer.body if isinstance(answer.body, bytes) else bytes(answer.body)
+    body = b"" if answer.status in BODILESS else bytes(answer.body)
     response = Response(body, answer.status)
     pairs = list(answer.headers)
     if answer.content_type and not any(name.lower() == "content-type" for name, _ in pairs):

@@ -9,7 +9,8 @@ import re
 from dataclasses import dataclass
 from urllib.parse import unquote
 
-_HOT = b"/predictions/"
+_HOT = (b"/predictions/", b"/explanations/", b"/v1/models/", b"/v2/models/")
+"""How the paths begin that predict and leave the query alone; what else predicts is rare."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -43,8 +43,11 @@ def describe_pool(pool: Pool) -> dict[str, Any]:
         "stateful": config.sequence_batching,
         "sequenceMaxIdleMSec": config.sequence_max_idle_msec,
         "sequenceTimeoutMSec": config.sequence_timeout_msec,
-        "maxNumSequence": config.max_num_sequence,
-        "maxSequenceJobQueueSize": config.max_sequence_job_queue_size,
+        # TorchServe shows the bounds of sequences only where there are sequences.
+        "maxNumSequence": config.max_num_sequence if config.sequence_batching else 0,
+        "maxSequenceJobQueueSize": (
+            config.max_sequence_job_queue_size if config.sequence_batching else 0
+        ),
         "loadedAtStartup": deployment.loaded_at_startup,
         "workers": [_describe_slot(slot) for slot in pool.slots],
         "jobQueueStatus": {

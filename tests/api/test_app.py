@@ -87,7 +87,7 @@ def test_metrics_by_name(server: Runner) -> None:
     ("path", "status"),
     [
         ("/predictions/mirror/1.0/lane?a=b", 200),
-        ("/explanations/mirror/1.0/asgi?a=%20b", 200),
+        ("/mirror/1.0/predict?a=%20b", 200),
         ("/no", 404),
     ],
 )

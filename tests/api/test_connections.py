@@ -90,7 +90,7 @@ def test_any_requests_in_any_pieces(server: Runner, requests: list[str], cuts: l
         if kind == "lane":
             stream += order(text)
         elif kind == "asgi":
-            stream += request("POST", "/v1/models/odd:predict", body, headers)
+            stream += request("POST", "/odd/predict", body, headers)
         else:
             head = request("POST", "/predictions/odd", b"", headers)
             head = head.replace(b"Content-Length: 0", b"Transfer-Encoding: chunked")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import TYPE_CHECKING
 
 import httpx
@@ -46,19 +47,33 @@ def test_path_predicts(server: Runner, path: str, method: str) -> None:
     assert "content-type" not in answer.headers
 
 
-def test_explain_header(server: Runner) -> None:
-    answer = httpx.post(f"{server.url}/explanations/mirror", content=b"x")
+@pytest.mark.parametrize("path", ["/explanations/mirror", "/v1/models/mirror:explain"])
+def test_explain_header(server: Runner, path: str) -> None:
+    answer = httpx.post(server.url + path, content=b"x")
     assert answer.json()["headers"]["explain"] == "True"
+
+
+@pytest.mark.parametrize(
+    ("path", "phrase"), [("/v1/models/odd:predict", ""), ("/odd/predict", "No Content")]
+)
+def test_an_answer_without_content_has_no_body(server: Runner, path: str, phrase: str) -> None:
+    order = {"text": "x", "status": 204}
+    with connect(server.url) as wire:
+        body = json.dumps(order).encode()
+        wire.send(request("POST", path, body, JSON) * 2)
+        for reply in (wire.read(), wire.read()):
+            assert reply.head.startswith(f"HTTP/1.1 204 {phrase}\r\n".encode())
+            assert "content-length" not in reply.headers
 
 
 def test_header_names_reach_the_handler_as_sent(server: Runner) -> None:
     with connect(server.url) as wire:
-        wire.send(request("POST", "/v2/models/mirror/infer", b"x", {"X-MiXeD": "Value"}))
+        wire.send(request("POST", "/mirror/predict", b"x", {"X-MiXeD": "Value"}))
         assert b'"X-MiXeD": "Value"' in wire.read().body
 
 
 def test_query_is_ignored(server: Runner) -> None:
-    answer = httpx.post(f"{server.url}/v2/models/mirror/infer?a=b", content=b"x")
+    answer = httpx.post(f"{server.url}/mirror/predict?a=b", content=b"x")
     assert list(answer.json()["row"]) == ["body"]
 
 
@@ -101,21 +116,21 @@ def test_files_and_fields_of_a_form(server: Runner) -> None:
 
 
 def test_unknown_model(server: Runner) -> None:
-    answer = httpx.post(f"{server.url}/v1/models/nobody:predict")
+    answer = httpx.post(f"{server.url}/nobody/predict")
     assert answer.status_code == 404
     assert answer.json()["type"] == "ModelNotFoundException"
     assert answer.headers["connection"] == "close"
 
 
 def test_body_above_the_limit(server: Runner) -> None:
-    answer = httpx.post(f"{server.url}/explanations/odd", content=bytes(LIMIT + 1))
+    answer = httpx.post(f"{server.url}/odd/predict", content=bytes(LIMIT + 1))
     assert answer.status_code == 413
     assert answer.content == b""
 
 
 def test_malformed_form(server: Runner) -> None:
     headers = {"Content-Type": "multipart/form-data"}
-    answer = httpx.post(f"{server.url}/explanations/odd", content=b"", headers=headers)
+    answer = httpx.post(f"{server.url}/odd/predict", content=b"", headers=headers)
     assert answer.json()["type"] == "BadRequestException"
 
 

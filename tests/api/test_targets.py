@@ -40,5 +40,6 @@ def test_hot_path_is_decoded_and_its_query_ignored() -> None:
     assert find_hot_target(b"/predictions/a%20b?x=/1") == Target(model="a b")
 
 
-def test_other_routes_are_not_hot() -> None:
-    assert find_hot_target(b"/explanations/m") is None
+def test_routes_that_read_the_query_are_not_hot() -> None:
+    assert find_hot_target(b"/invocations?model_name=m") is None
+    assert find_hot_target(b"/models/m/invoke?a=b") is None

@@ -38,14 +38,6 @@ DIFFERENCES: Mapping[str, Difference] = {
         ("header connection",),
         "the connection does close, so the answer says so; TorchServe's says keep-alive",
     ),
-    "path-explanations": Difference(
-        ("reason",),
-        "explanations are answered through ASGI, which leaves the reason phrase to the server",
-    ),
-    "result-context": Difference(
-        BODY,
-        "the reason phrase that nobody has set is an empty text to the handler, not None",
-    ),
     "worker-flood": Difference(
         BODY,
         "the message says what was too large, and the worker lives on",
@@ -55,9 +47,8 @@ DIFFERENCES: Mapping[str, Difference] = {
         "a header's value that is no text is written as text; TorchServe's worker dies of it",
     ),
     "description": Difference(
-        ("maxBatchDelay", "maxSequenceJobQueueSize", "maxNumSequence"),
-        "a batch delay of 0 unless the author set one: nobody waits for a batch to fill; and the "
-        "defaults of sequences as documented, where TorchServe shows 0 while it has none",
+        ("maxBatchDelay",),
+        "a batch delay of 0 unless the author set one: nobody waits for a batch to fill",
     ),
 }
 
