@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import atexit
 import inspect
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -142,6 +143,7 @@ def _as_synchronous(function: Callable[..., Any]) -> Callable[..., Any]:
     from asyncio import Runner  # noqa: PLC0415 - most handlers are not coroutines
 
     runner = Runner()
+    atexit.register(runner.close)  # the worker's end is the handler's
     return lambda data, context: runner.run(function(data, context))
 
 
