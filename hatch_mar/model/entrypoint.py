@@ -10,9 +10,9 @@ else, which TorchServe does not know, its only `handler_factory(...)` object.
 
 from __future__ import annotations
 
+import atexit
 import importlib
 import importlib.util
-import atexit
 import inspect
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
