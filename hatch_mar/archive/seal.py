@@ -7,11 +7,13 @@ and which golden examples the model must answer before it may call itself ready.
 from __future__ import annotations
 
 import json
-import re
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from hatch_mar.archive.names import find_flaw
 from hatch_mar.errors import ArchiveError
+from hatch_mar.weights.digest import is_sha256
 from hatch_mar.weights.reference import Reference
 
 if TYPE_CHECKING:
@@ -20,7 +22,6 @@ if TYPE_CHECKING:
 SEAL_NAME = "MAR-INF/SEAL.json"
 SEAL_SCHEMA = 1
 EXAMPLES_DIRECTORY = "MAR-INF/examples"
-SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,7 @@ class Digest:
             ValueError: the digest is not 64 lower-case hex digits, or the size is no size.
         """
         sha256, size = raw["sha256"], raw["size"]
-        if not (isinstance(sha256, str) and SHA256.fullmatch(sha256)):
+        if not is_sha256(sha256):
             raise ValueError(f"{sha256!r} is not a sha256")
         if type(size) is not int or size < 0:
             raise ValueError(f"{size!r} is not a size")
@@ -78,9 +79,10 @@ class Packing:
             raise ValueError(f"format {raw['format']!r}")
         if raw["compression"] not in {"stored", "deflated"}:
             raise ValueError(f"compression {raw['compression']!r}")
-        if not isinstance(raw["filename"], str) or "/" in raw["filename"]:
-            raise ValueError(f"file name {raw['filename']!r}")
-        return cls(format=raw["format"], compression=raw["compression"], filename=raw["filename"])
+        filename = _text(raw, "filename")
+        if filename and ("/" in filename or find_flaw(filename) is not None):
+            raise ValueError(f"file name {filename!r}")
+        return cls(format=raw["format"], compression=raw["compression"], filename=filename)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,13 +112,22 @@ class Example:
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> Example:
-        """Read back what `as_dict` wrote."""
+        """Read back what `as_dict` wrote.
+
+        Raises:
+            ValueError: a tolerance that tolerates everything, or a policy that we never write.
+        """
+        rtol, atol = float(raw["rtol"]), float(raw["atol"])
+        if not (math.isfinite(rtol) and math.isfinite(atol) and min(rtol, atol) >= 0):
+            raise ValueError(f"tolerances {rtol} and {atol}")
+        if raw["policy"] not in ("fail", "warn"):
+            raise ValueError(f"policy {raw['policy']!r}")
         return cls(
-            input=raw["input"],
-            output=raw["output"],
-            content_type=raw["contentType"],
-            rtol=float(raw["rtol"]),
-            atol=float(raw["atol"]),
+            input=_text(raw, "input"),
+            output=_text(raw, "output"),
+            content_type=_text(raw, "contentType"),
+            rtol=rtol,
+            atol=atol,
             policy=raw["policy"],
         )
 
@@ -169,15 +180,32 @@ class Seal:
                     f"{SEAL_SCHEMA}; upgrade hatch-mar"
                 )
             return cls(
-                name=raw["name"],
-                version=raw["version"],
-                runtime=raw["runtime"],
+                name=_text(raw, "name"),
+                version=_text(raw, "version"),
+                runtime=_text(raw, "runtime"),
                 members={name: Digest.from_dict(entry) for name, entry in raw["members"].items()},
-                references=tuple(Reference.from_dict(entry) for entry in raw["references"]),
-                examples=tuple(Example.from_dict(entry) for entry in raw["examples"]),
-                trusted_pickle=tuple(raw["trustedPickle"]),
-                platform=raw["platform"],
+                references=tuple(Reference.from_dict(entry) for entry in _list(raw, "references")),
+                examples=tuple(Example.from_dict(entry) for entry in _list(raw, "examples")),
+                trusted_pickle=tuple(map(_check_text, _list(raw, "trustedPickle"))),
+                platform={key: _check_text(fact) for key, fact in raw["platform"].items()},
                 packing=Packing.from_dict(raw["archive"]),
             )
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ArchiveError(f"{SEAL_NAME}: not a seal: {error!r}") from error
+
+
+def _text(raw: Mapping[str, Any], key: str) -> str:
+    return _check_text(raw[key])
+
+
+def _list(raw: Mapping[str, Any], key: str) -> list[Any]:
+    value = raw[key]
+    if not isinstance(value, list):
+        raise TypeError(f"{key} {value!r}")
+    return value
+
+
+def _check_text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} is not a string")
+    return value

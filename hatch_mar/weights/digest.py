@@ -14,13 +14,18 @@ if TYPE_CHECKING:
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
+def is_sha256(value: object) -> bool:
+    """Say whether `value` is 64 lower-case hex digits."""
+    return isinstance(value, str) and _SHA256.fullmatch(value) is not None
+
+
 def check_sha256(sha256: str) -> str:
     """Return `sha256` if it is 64 lower-case hex digits: it becomes part of paths.
 
     Raises:
         WeightsError: it is not.
     """
-    if not _SHA256.fullmatch(sha256):
+    if not is_sha256(sha256):
         raise WeightsError(f"{sha256!r} is no sha256: 64 lower-case hex digits")
     return sha256
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from hatch_mar.weights.digest import is_sha256
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -36,11 +38,26 @@ class Reference:
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> Reference:
-        """Read back what `as_dict` wrote."""
+        """Read back what `as_dict` wrote.
+
+        Raises:
+            KeyError: a part is missing.
+            TypeError, ValueError: a part is not what it should be.
+        """
+        mirrors, size = raw.get("mirrors", []), raw.get("size")
+        if not isinstance(mirrors, list):
+            raise TypeError(f"mirrors {mirrors!r}")
+        for text in (raw["target"], raw["source"], *mirrors):
+            if not isinstance(text, str):
+                raise TypeError(f"{text!r} is not a string")
+        if not is_sha256(raw["sha256"]):
+            raise ValueError(f"{raw['sha256']!r} is not a sha256")
+        if size is not None and (type(size) is not int or size < 0):
+            raise ValueError(f"{size!r} is not a size")
         return cls(
             target=raw["target"],
             source=raw["source"],
             sha256=raw["sha256"],
-            size=raw.get("size"),
-            mirrors=tuple(raw.get("mirrors", ())),
+            size=size,
+            mirrors=tuple(mirrors),
         )

@@ -53,7 +53,7 @@ seals = st.builds(
         Packing,
         format=st.sampled_from(["mar", "tgz", "dir"]),
         compression=st.sampled_from(["stored", "deflated"]),
-        filename=st.text("abc.-", max_size=5),
+        filename=st.text("abc-", max_size=5),
     ),
 )
 
@@ -62,6 +62,10 @@ seals = st.builds(
 def test_a_seal_survives_its_file(seal: Seal) -> None:
     assert Seal.from_json(seal.to_json()) == seal
     assert Seal.from_json(seal.to_json()).to_json() == seal.to_json()
+
+
+REFERENCE = Reference(target="w", source="file:///w", sha256=SHA256).as_dict()
+EXAMPLE = Example(input="a", output="a", content_type="text/plain").as_dict()
 
 
 def _seal_json(**changes: Any) -> bytes:
@@ -84,6 +88,21 @@ def _seal_json(**changes: Any) -> bytes:
         _seal_json(members={"a": {"sha256": SHA256, "size": True}}),
         _seal_json(members=[]),
         _seal_json(references=[{}]),
+        _seal_json(references={}),
+        _seal_json(references=[{**REFERENCE, "sha256": 3}]),
+        _seal_json(references=[{**REFERENCE, "source": 3}]),
+        _seal_json(references=[{**REFERENCE, "size": "3"}]),
+        _seal_json(references=[{**REFERENCE, "mirrors": "abc"}]),
+        _seal_json(references=[{**REFERENCE, "mirrors": [None]}]),
+        _seal_json(examples=[{**EXAMPLE, "input": 3}]),
+        _seal_json(examples=[{**EXAMPLE, "policy": "ignore"}]),
+        _seal_json(examples=[{**EXAMPLE, "rtol": float("inf")}]),
+        _seal_json(examples=[{**EXAMPLE, "atol": -1}]),
+        _seal_json(trustedPickle="w.pt"),
+        _seal_json(platform={"os": 3}),
+        _seal_json(name=3),
+        _seal_json(archive={"format": "mar", "compression": "stored", "filename": ".."}),
+        _seal_json(archive={"format": "mar", "compression": "stored", "filename": "\ud800"}),
         _seal_json(archive={"format": "rar", "compression": "stored", "filename": ""}),
         _seal_json(archive={"format": "mar", "compression": "bzip2", "filename": ""}),
         _seal_json(archive={"format": "mar", "compression": "stored", "filename": "../x"}),

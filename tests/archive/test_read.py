@@ -15,7 +15,7 @@ import pytest
 from hatch_mar.archive.manifest import MANIFEST_NAME, Manifest
 from hatch_mar.archive.plan import Member, Plan
 from hatch_mar.archive.read import open_archive
-from hatch_mar.archive.seal import SEAL_NAME
+from hatch_mar.archive.seal import SEAL_NAME, Example
 from hatch_mar.archive.write import make_seal, write_archive
 from hatch_mar.errors import ArchiveError, UnsafeArchiveError
 from hatch_mar.weights.reference import Reference
@@ -313,13 +313,23 @@ def test_a_sealed_directory_is_its_sealed_members(make_plan: MakePlan, tmp_path:
         open_archive(path)
 
 
+def test_an_example_must_be_in_the_archive(make_plan: MakePlan, tmp_path: Path) -> None:
+    path = tmp_path / "m.mar"
+    example = Example(input="handler.py", output="gone.json", content_type="text/plain")
+    write_archive(make_plan(examples=(example,)), path)
+    with pytest.raises(
+        ArchiveError, match=r"m\.mar: 'gone\.json': an example, but not in the arch"
+    ):
+        open_archive(path)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"target": "../w.pt"}, r"member '\.\./w\.pt' holds"),
         ({"target": "handler.py/w.pt"}, "members 'handler.py' and 'handler.py/w.pt' collide"),
         ({"target": "handler.py"}, "members 'handler.py' and 'handler.py' collide"),
-        ({"sha256": "0" * 63 + "/"}, "reference 'big.pt' has no sha256"),
+        ({"sha256": "0" * 63 + "/"}, r"not a seal: ValueError\(\"'0+/' is not a sha256"),
     ],
 )
 def test_references_are_not_trusted(

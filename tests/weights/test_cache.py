@@ -69,8 +69,8 @@ references = st.builds(
     Reference,
     target=st.text(),
     source=st.text(),
-    sha256=st.text(),
-    size=st.none() | st.integers(),
+    sha256=st.text("0123456789abcdef", min_size=64, max_size=64),
+    size=st.none() | st.integers(0),
     mirrors=st.lists(st.text()).map(tuple),
 )
 
