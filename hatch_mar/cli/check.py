@@ -58,11 +58,11 @@ def _read(root: Path) -> MarSpec:
     """Read the project as a build would, hook table and dynamic fields included."""
     from dataclasses import replace  # noqa: PLC0415
 
-    from hatch_mar.project.document import dig, find_hook_table, read_pyproject  # noqa: PLC0415
+    from hatch_mar.project.document import dig, find_hook, read_pyproject  # noqa: PLC0415
     from hatch_mar.project.read import read_spec  # noqa: PLC0415
 
     pyproject = read_pyproject(root, [])
-    hook = find_hook_table(root, pyproject)
+    hook, _ = find_hook(root, pyproject, [])
     dynamic = dig(pyproject, "project", "dynamic")
     fields = {
         field: _ask_hatchling(root, field)

@@ -10,6 +10,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from hatch_mar.project.source import find_flaw_of_module
 from hatch_mar.project.spec import Entry
 from hatch_mar.project.suggestion import did_you_mean
 
@@ -51,8 +52,9 @@ def resolve_architecture(reading: Reading) -> Architecture | None:
     path = reading.find_file(KEY, table.model_file)
     if path is None:
         return None
-    if path.suffix != ".py" or not path.stem.isidentifier():
-        reading.complain(KEY, f"'{table.model_file}' is not a Python file that can be imported")
+    flaw = find_flaw_of_module(path.stem) if path.suffix == ".py" else "is not a Python file"
+    if flaw is not None:
+        reading.complain(KEY, f"'{table.model_file}' {flaw}")
         return None
     module = reading.module(path)
     chosen = _choose_class(reading, list(module.classes)) if module else None

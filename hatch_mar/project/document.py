@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 PYPROJECT = "pyproject.toml"
+HATCH = "hatch.toml"
 ENVIRONMENT = "environment"
 TOOL_PREFIX = "tool.mar"
 HOOK_PREFIX = "tool.hatch.build.hooks.mar"
@@ -36,6 +37,8 @@ HATCHLING_KEYS = frozenset(
 """Keys of a hook table that hatchling itself reads."""
 VARIABLE_PREFIX = "HATCH_MAR_"
 MERGED = frozenset({"archive", "wheel", "system", "serve", "model-args"})
+NUMBERED = ("weights", "examples")
+"""Arrays whose entries variables can name: `HATCH_MAR_WEIGHTS_0_SOURCE`."""
 FREE_FORM = frozenset({"serve", "model-args"})
 """Tables whose keys are not ours."""
 
@@ -99,32 +102,38 @@ class Document:
                 value = weights_tables(value)  # noqa: PLW2901 - one shape from here on
             self.values[key] = value
 
-    def add_variable(self, variable: str, text: str) -> None:
-        """Lay one `HATCH_MAR_*` variable over what is there; other programs' variables pass by."""
+    def add_variable(self, variable: str, text: str) -> bool:
+        """Lay one `HATCH_MAR_*` variable over what is there; other programs' variables pass by.
+
+        Return False if it is ours, but names no entry of an array.
+        """
         path = _variable_path(variable.removeprefix(VARIABLE_PREFIX))
         if path is None:
-            return
+            return True
         if len(path) == 1:
             self.add({str(path[0]): _read_text(text)}, file=ENVIRONMENT, prefix=variable)
-            return
+            return True
         container = self._container(path[:-1])
-        if container is not None:
-            value = read_scalar(text) if path[0] in FREE_FORM else _read_text(text)
-            container[path[-1]] = value
-            self._prefixes[path] = (ENVIRONMENT, variable)
+        if container is None:
+            return path[0] not in NUMBERED
+        container[path[-1]] = read_scalar(text) if path[0] in FREE_FORM else _read_text(text)
+        self._prefixes[path] = (ENVIRONMENT, variable)
+        return True
 
     def _container(self, path: KeyPath) -> Any:  # noqa: ANN401 - a table or a list of the author's
         """Return the table at `path`, made if need be; None if something else is there."""
         value: Any = self.values
-        for step, following in zip(path, (*path[1:], ""), strict=True):
-            if isinstance(step, int):
-                if not isinstance(value, list) or step > len(value):
+        for step in path:
+            if isinstance(value, list):
+                if not isinstance(step, int) or step > len(value):
                     return None
                 if step == len(value):
                     value.append({})
                 value = value[step]
+            elif isinstance(step, int):
+                return None
             else:
-                value = value.setdefault(step, [] if isinstance(following, int) else {})
+                value = value.setdefault(step, [] if path[0] in NUMBERED else {})
             if not isinstance(value, (dict, list)):
                 return None
         return value
@@ -179,6 +188,7 @@ def read_pyproject(root: Path, problems: list[Problem]) -> dict[str, Any]:
 
 
 def read_document(
+    root: Path,
     pyproject: Mapping[str, Any],
     hook: Mapping[str, Any],
     environ: Mapping[str, str],
@@ -192,10 +202,13 @@ def read_document(
     elif table is not None:
         problems.append(Problem(PYPROJECT, TOOL_PREFIX, "must be a table"))
     own = {key: value for key, value in hook.items() if key not in HATCHLING_KEYS}
-    document.add(own, file=PYPROJECT, prefix=HOOK_PREFIX)
+    _, origin = find_hook(root, pyproject, problems)
+    document.add(own, file=origin.file, prefix=origin.key)
     for variable in sorted(environ):
-        if variable.startswith(VARIABLE_PREFIX):
-            document.add_variable(variable, environ[variable])
+        ours = variable.startswith(VARIABLE_PREFIX)
+        if ours and not document.add_variable(variable, environ[variable]):
+            message = "names no entry; they are numbered from 0 on: HATCH_MAR_WEIGHTS_0_SOURCE"
+            problems.append(Problem(ENVIRONMENT, variable, message))
     return document
 
 
@@ -214,8 +227,8 @@ def _variable_path(name: str) -> KeyPath | None:
         if key in MERGED:
             return (key, rest) if key != "serve" or rest in SERVE_KEYS else None
         index, _, inner = rest.partition("-")
-        if key in ("weights", "examples") and index.isdecimal() and inner:
-            return (key, int(index), inner)
+        if key in NUMBERED:
+            return (key, int(index), inner) if index.isdecimal() and inner else (key, index, inner)
     return None
 
 
@@ -234,20 +247,31 @@ def read_scalar(text: str) -> Any:  # noqa: ANN401 - as TOML has it
         return text
 
 
-def find_hook_table(root: Path, pyproject: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """Return the table of the build hook as hatchling would for a wheel; None if it has none.
+def find_hook(
+    root: Path, pyproject: Mapping[str, Any], problems: list[Problem]
+) -> tuple[Mapping[str, Any] | None, Origin]:
+    """Return the table of the build hook as hatchling would for a wheel, and where it stands.
 
     hatch.toml replaces what pyproject.toml says of a build, and the wheel's own hooks those of all
-    targets (hatchling's rules).
+    targets (hatchling's rules). There may be no table, None; then the origin is where it belongs.
     """
     build = dig(pyproject, "tool", "hatch", "build")
-    try:
-        own = tomllib.loads((root / "hatch.toml").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        own = {}
-    build = own.get("build", build)
+    file, prefix = PYPROJECT, "tool.hatch.build"
+    own = _read_hatch_toml(root, problems)
+    if "build" in own:
+        build, file, prefix = own["build"], HATCH, "build"
     for keys in (("targets", "wheel", "hooks", "mar"), ("hooks", "mar")):
         table = dig(build, *keys)
         if isinstance(table, Mapping):
-            return table
-    return None
+            return table, Origin(file, render((prefix, *keys)))
+    return None, Origin(PYPROJECT, HOOK_PREFIX)
+
+
+def _read_hatch_toml(root: Path, problems: list[Problem]) -> dict[str, Any]:
+    try:
+        return tomllib.loads((root / HATCH).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        problems.append(Problem(HATCH, "", f"cannot be read: {error}"))
+        return {}

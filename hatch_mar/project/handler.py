@@ -16,7 +16,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hatch_mar.project.packages import Package, find_package
-from hatch_mar.project.source import ClassSource, Module, SourceError, read_module
+from hatch_mar.project.source import (
+    ClassSource,
+    Module,
+    SourceError,
+    find_flaw_of_module,
+    read_module,
+)
 from hatch_mar.project.spec import Entry, Handler, Initialize
 from hatch_mar.project.suggestion import did_you_mean, nearby_file
 
@@ -136,8 +142,9 @@ def _in_file(reading: Reading, target: str, attribute: str) -> Handler | None:
             "root of the model directory; name it as `package.module:object`",
         )
         return None
-    if not path.stem.isidentifier():
-        reading.complain(KEY, f"'{path.name}' cannot be imported; rename it")
+    flaw = find_flaw_of_module(path.stem)
+    if flaw is not None:
+        reading.complain(KEY, f"'{path.name}' {flaw}")
         return None
     entries = (Entry(path.name, path, "handler"),)
     found = _Found(

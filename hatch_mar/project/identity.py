@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from packaging.version import InvalidVersion, Version
+
 from hatch_mar.archive.names import find_flaw
 from hatch_mar.errors import Problem
 from hatch_mar.project.document import PYPROJECT
@@ -57,10 +59,14 @@ def resolve_identity(
 
 
 def _version(reading: Reading, project_version: object) -> str:
-    version = reading.table.version or project_version
-    if isinstance(version, str) and version:
-        return version
-    if reading.is_dynamic("version"):
+    if reading.table.version:
+        return reading.table.version
+    if isinstance(project_version, str) and project_version:
+        try:
+            return str(Version(project_version))  # as the build backend writes it
+        except InvalidVersion:
+            _complain(reading, "version", f"'{project_version}' is no version such as '1.0.0'")
+    elif reading.is_dynamic("version"):
         _complain(
             reading, "version", "is dynamic, so only a build knows it; or set tool.mar.version"
         )
@@ -79,11 +85,11 @@ def resolve_archive(reading: Reading, identity: Identity) -> ArchiveSettings:
     suffixes = SUFFIXES[table.format]
     template = table.filename or f"{DEFAULT_FILENAME}{suffixes[0]}"
     key = ("archive", "filename")
-    filename = template
     try:
         filename = fill(template, name=identity.name, version=identity.version)
     except ValueError as error:
         reading.complain(key, str(error))
+        filename = f"model{suffixes[0]}"
     if "/" in filename or find_flaw(filename) is not None:
         reading.complain(
             key, f"'{filename}' is not a file name; `archive.directory` moves the file"

@@ -99,7 +99,7 @@ def _read_table(root: Path, hook: Mapping[str, Any], environ: Mapping[str, str])
     pyproject = read_pyproject(root, problems)
     if problems:
         raise ProblemsError(problems)  # there is nothing to go by
-    document = read_document(pyproject, hook, environ, problems)
+    document = read_document(root, pyproject, hook, environ, problems)
     table, broken = validate(document, problems)
     return Reading(
         root=root,

@@ -96,15 +96,16 @@ def _of_file(reading: Reading, text: str) -> Entry | None:
 def _logical_lines(path: Path) -> Iterator[tuple[int, str]]:
     """Yield the lines that mean something, joined where a backslash says so, with their numbers."""
     pending, start = "", 0
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    text = path.read_text(encoding="utf-8-sig")  # pip too passes over a byte order mark
+    for number, line in enumerate(text.splitlines(), start=1):
         start = start if pending else number
         if line.rstrip().endswith("\\"):
             pending += line.rstrip()[:-1]
             continue
-        text = re.sub(r"(^|\s)#.*$", "", pending + line).strip()
+        logical = re.sub(r"(^|\s)#.*$", "", pending + line).strip()
         pending = ""
-        if text:
-            yield start, text
+        if logical:
+            yield start, logical
 
 
 def _flaw(line: str) -> str | None:
@@ -126,6 +127,8 @@ def _flaw(line: str) -> str | None:
 
 def _flaw_of_option(line: str) -> str | None:
     option = re.split(r"[\s=]", line, maxsplit=1)[0]
+    if not option.startswith("--"):
+        option = option[:2]  # `-rbase.txt` is an option and its value too
     if option in LOCAL_OPTIONS:
         return "names another file, which does not travel; write its lines here"
     if option in ("-f", "--find-links") and "://" not in line:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import keyword
+import sys
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
@@ -109,6 +111,17 @@ class Module:
             if attribute == FACTORY_NAME and each.names.get(owner) == each.module:
                 return True
         return False
+
+
+def find_flaw_of_module(name: str) -> str | None:
+    """Return why a server could not import a file of this name, at the root of a model; or None."""
+    if not name.isidentifier() or keyword.iskeyword(name):
+        return "cannot be imported; rename it"
+    if name in sys.stdlib_module_names:
+        return (
+            "has the name of a module of Python's own, which would be imported instead; rename it"
+        )
+    return None
 
 
 def read_module(path: Path) -> Module:

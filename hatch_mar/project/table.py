@@ -63,6 +63,27 @@ def _served_name(value: str) -> str:
     return value
 
 
+def _served_version(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.!+-]*", value):
+        raise ValueError(
+            f"'{value}' cannot be part of a URL; it must begin with a letter or digit and hold "
+            "only letters, digits, '_', '.', '!', '+' and '-'"
+        )
+    return value
+
+
+def _tag(value: str) -> str:
+    if value != "auto" and not re.fullmatch(r"[\w.]+-[\w.]+-[\w.]+", value, re.ASCII):
+        raise ValueError(f"'{value}' is not a wheel's tag; write it like 'py3-none-any'")
+    return value
+
+
+def _content_type(value: str) -> str:
+    if not re.fullmatch(r"[!-~]+/[!-~]+(;[ -~]*)?", value):
+        raise ValueError(f"'{value}' is not a content type; write it like 'image/png'")
+    return value
+
+
 def _digest(value: str) -> str:
     digest = value.removeprefix("sha256:").lower()
     if not re.fullmatch(r"[0-9a-f]{64}", digest):
@@ -145,11 +166,11 @@ class ExampleTable(_Table):
     """File with the request's body."""
     output: Text
     """File with the expected answer: JSON is compared by value, anything else by bytes."""
-    content_type: Text | None = None
+    content_type: Annotated[str, AfterValidator(_content_type)] | None = None
     """Content type sent with the input; guessed from the input's suffix if left out."""
-    rtol: Annotated[float, Field(ge=0)] = 1e-4
+    rtol: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1e-4
     """Relative tolerance of numbers."""
-    atol: Annotated[float, Field(ge=0)] = 1e-6
+    atol: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1e-6
     """Absolute tolerance of numbers."""
     policy: Literal["fail", "warn"] = "fail"
     """What a wrong answer does to a model that starts."""
@@ -179,7 +200,7 @@ class WheelTable(_Table):
     """Above this, a local file needs an explicit `place = "embed"` or a URI."""
     script: str | bool = SCRIPT_TEMPLATE
     """Name of the console script; false for none."""
-    tag: Text = "auto"
+    tag: Annotated[str, AfterValidator(_tag)] = "auto"
     """The wheel's platform tag."""
 
 
@@ -188,7 +209,7 @@ class MarTable(_Table):
 
     name: Annotated[str, AfterValidator(_served_name)] | None = None
     """Served name; the project's own if left out."""
-    version: Text | None = None
+    version: Annotated[str, AfterValidator(_served_version)] | None = None
     """Served version; the project's own if left out."""
     description: str | None = None
     """One line about the model; the project's own if left out."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hatch_mar.project.packages import find_package
 from hatch_mar.project.source import FACTORY_NAME, Import
 
 if TYPE_CHECKING:
@@ -145,11 +146,18 @@ def _complain_of_stragglers(
                     f"imports '{target}', but {straggler} stays behind; add it to `extra-files`"
                 )
                 reading.complain_of_file(stop.path, f"line {each.line}", message)
-        elif "." not in target and (base / "__init__.py").is_file():
+        elif "." not in target and _is_package(reading, base):
             reading.notes.append(
                 f"{place}: '{target}' is not in the archive, only in what pip installs; "
                 f'`packages = ["{target}"]` takes it along'
             )
+
+
+def _is_package(reading: Reading, base: Path) -> bool:
+    """Say whether `base`, or a package of that name where a wheel takes them from, is a package."""
+    found = find_package(reading, base.name)
+    folders = [base, found.path] if found else [base]
+    return any((folder / "__init__.py").is_file() for folder in folders)
 
 
 def _import_root(stop: _Stop) -> Path:

@@ -76,7 +76,7 @@ def test_several_classes_and_arguments_become_one_class_without(
             'model-file = "net/modle.py"',
             "model-file: 'net/modle.py' does not exist; did you mean 'net/model.py'?",
         ),
-        ('model-file = "w.pt"', "model-file: 'w.pt' is not a Python file that can be imported"),
+        ('model-file = "w.pt"', "model-file: 'w.pt' is not a Python file"),
         ('model-file = "net"', "model-file: 'net' is a directory, not a file"),
         (
             'model-file = "net/model.py"\nmodel-class = "Net"\nmodel-args = { width = nan }',

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from hatch_mar.project.document import find_hook_table, parse, read_pyproject, render
+from hatch_mar.project.document import find_hook, parse, read_pyproject, render
 
 if TYPE_CHECKING:
     from tests.project.scratch import Scratch
@@ -156,5 +156,37 @@ def test_the_hook_table_is_found_where_hatchling_finds_it(
     scratch: Scratch, pyproject: str, hatch: str, name: str | None
 ) -> None:
     scratch.write({"pyproject.toml": pyproject, "hatch.toml": hatch})
-    table = find_hook_table(scratch.root, read_pyproject(scratch.root, []))
+    table, _ = find_hook(scratch.root, read_pyproject(scratch.root, []), [])
     assert (table or {}).get("name") == name
+
+
+@pytest.mark.parametrize(
+    ("hatch", "key"),
+    [
+        ("", "pyproject.toml: tool.hatch.build.hooks.mar"),
+        ("[build.hooks.mar]\nformt = 1\n", "hatch.toml: build.hooks.mar"),
+        (
+            "[build.targets.wheel.hooks.mar]\nformt = 1\n",
+            "hatch.toml: build.targets.wheel.hooks.mar",
+        ),
+    ],
+)
+def test_a_mistake_names_the_file_that_the_hook_table_is_in(
+    scratch: Scratch, hatch: str, key: str
+) -> None:
+    scratch.write({"hatch.toml": hatch})
+    scratch.hook = {"formt": 1}
+    assert scratch.problem().startswith(f"{key}.formt: unknown key")
+
+
+def test_broken_toml_of_hatchs_own(scratch: Scratch) -> None:
+    scratch.write({"hatch.toml": "[build\n"})
+    assert scratch.problem().startswith("hatch.toml: cannot be read: ")
+
+
+@pytest.mark.parametrize(
+    "variable", ["HATCH_MAR_WEIGHTS_SOURCE", "HATCH_MAR_EXAMPLES_1_INPUT", "HATCH_MAR_WEIGHTS_0"]
+)
+def test_a_variable_that_names_no_entry_is_not_passed_over(scratch: Scratch, variable: str) -> None:
+    scratch.environ = {variable: "x"}
+    assert scratch.problem().startswith(f"environment: {variable}: names no entry")

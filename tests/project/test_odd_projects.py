@@ -49,6 +49,29 @@ if TYPE_CHECKING:
             ),
         ),
         (
+            'version = "1/0"',
+            (
+                "tool.mar.version: '1/0' cannot be part of a URL; it must begin with a letter or "
+                "digit and hold only letters, digits, '_', '.', '!', '+' and '-'"
+            ),
+        ),
+        (
+            'wheel.tag = "nonsense"',
+            "tool.mar.wheel.tag: 'nonsense' is not a wheel's tag; write it like 'py3-none-any'",
+        ),
+        ('requirements = ""', "tool.mar.requirements: must not be empty"),
+        (
+            'examples = [{ input = "a", output = "b", content-type = "png" }]',
+            (
+                "tool.mar.examples[0].content-type: 'png' is not a content type; "
+                "write it like 'image/png'"
+            ),
+        ),
+        (
+            'examples = [{ input = "a", output = "b", rtol = inf }]',
+            "tool.mar.examples[0].rtol: inf: input should be a finite number",
+        ),
+        (
             "serve.at = 10:00:00",
             "tool.mar.serve.at: datetime.time(10, 0) is nothing that YAML can say; write a string",
         ),
@@ -57,6 +80,42 @@ if TYPE_CHECKING:
 def test_odd_values(scratch: Scratch, mar: str, problem: str) -> None:
     scratch.configure(mar)
     assert scratch.problem() == f"pyproject.toml: {problem}"
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        ("class.py", "cannot be imported; rename it"),
+        ("json.py", "has the name of a module of Python's own, which would be imported instead"),
+    ],
+)
+@pytest.mark.parametrize("key", ["handler", "model-file"])
+def test_names_that_no_server_could_import(
+    scratch: Scratch, key: str, name: str, problem: str
+) -> None:
+    scratch.write({name: "class H:\n    pass\n"})
+    scratch.configure(f'{key} = "{name}"')
+    assert scratch.problem().startswith(f"pyproject.toml: tool.mar.{key}: '{name}' {problem}")
+
+
+@pytest.mark.parametrize(("written", "version"), [("01.0-Alpha1", "1.0a1"), ("1.0+L", "1.0+l")])
+def test_a_projects_version_is_as_the_build_backend_writes_it(
+    scratch: Scratch, written: str, version: str
+) -> None:
+    scratch.configure("", project=PROJECT.replace('"1.0"', f'"{written}"'))
+    assert scratch.spec().version == version
+
+
+def test_a_version_that_is_none(scratch: Scratch) -> None:
+    scratch.configure("", project=PROJECT.replace('"1.0"', '"x y"'))
+    assert scratch.problem() == (
+        "pyproject.toml: project.version: 'x y' is no version such as '1.0.0'"
+    )
+
+
+def test_a_package_in_src_that_stays_behind_is_noted(scratch: Scratch) -> None:
+    scratch.write({"src/net/__init__.py": "", "handler.py": "import net\n\n\nclass H:\n    pass\n"})
+    assert "handler.py: line 1: 'net' is not in the archive" in scratch.spec().notes[0]
 
 
 @pytest.mark.parametrize(

@@ -49,6 +49,7 @@ def test_a_list(scratch: Scratch) -> None:
     ("line", "message"),
     [
         ("-r other.txt", "names another file"),
+        ("-rother.txt", "names another file"),
         ("--requirement=other.txt", "names another file"),
         ("-e .", "names another file"),
         ("-c limits.txt", "names another file"),
@@ -99,3 +100,9 @@ def test_dependencies_that_are_no_array(scratch: Scratch) -> None:
     assert scratch.problem() == (
         "pyproject.toml: project.dependencies: must be an array of strings"
     )
+
+
+def test_a_byte_order_mark_is_passed_over_as_pip_does(scratch: Scratch) -> None:
+    scratch.write({"needs.txt": b"\xef\xbb\xbfnumpy\n"})
+    scratch.configure('requirements = "needs.txt"')
+    assert scratch.spec().requirements_file == "needs.txt"
