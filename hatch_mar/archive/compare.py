@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from hatch_mar.archive.members import hash_stream
 from hatch_mar.archive.seal import Digest
-from hatch_mar.archive.tarball import CHUNK
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -58,9 +57,6 @@ def measure(archive: Archive) -> dict[str, Digest]:
 
 
 def _measure(archive: Archive, name: str) -> Digest:
-    digest, size = hashlib.sha256(), 0
     with archive.open(name) as file:
-        while data := file.read(CHUNK):
-            digest.update(data)
-            size += len(data)
-    return Digest(digest.hexdigest(), size, executable=archive.executable(name))
+        sha256, size = hash_stream(file)
+    return Digest(sha256, size, executable=archive.executable(name))

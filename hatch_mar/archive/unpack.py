@@ -9,15 +9,13 @@ what a power cut leaves of one is never read.)
 from __future__ import annotations
 
 import filecmp
-import hashlib
 import os
 import shutil
 import zipfile
 from typing import TYPE_CHECKING, BinaryIO
 
-from hatch_mar.archive.members import Members, reading
+from hatch_mar.archive.members import Members, hash_stream, reading
 from hatch_mar.archive.staging import scratch_directory, staged_directory
-from hatch_mar.archive.tarball import CHUNK
 from hatch_mar.archive.tarred import TarMembers
 from hatch_mar.archive.zipped import ZipMembers
 from hatch_mar.errors import ArchiveError, UnsafeArchiveError
@@ -106,7 +104,7 @@ def _place(archive: Archive, name: str, target: Path) -> None:
         if file is None:
             found = _copy(source, target, executable=executable)
         elif sealed is not None:
-            found = _measure(source)
+            found = hash_stream(source)
         else:
             found = None
     if sealed is not None and found is not None and found != (sealed.sha256, sealed.size):
@@ -116,23 +114,12 @@ def _place(archive: Archive, name: str, target: Path) -> None:
         target.symlink_to(file.resolve())
 
 
-def _measure(source: BinaryIO, target: BinaryIO | None = None) -> tuple[str, int]:
-    """Read `source` to its end, into `target` if there is one; return sha256 and size."""
-    digest, size = hashlib.sha256(), 0
-    while data := source.read(CHUNK):
-        digest.update(data)
-        size += len(data)
-        if target is not None:
-            target.write(data)
-    return digest.hexdigest(), size
-
-
 def _copy(source: BinaryIO, target: Path, *, executable: bool) -> tuple[str, int]:
     target.parent.mkdir(parents=True, exist_ok=True)
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     descriptor = os.open(target, flags, 0o700 if executable else 0o600)
     with open(descriptor, "wb", buffering=0) as file:  # noqa: PTH123 - a descriptor, not a path
-        return _measure(source, file)
+        return hash_stream(source, file)
 
 
 def _merge(scratch: Path, into: Path, names: Iterable[str], path: Path) -> None:

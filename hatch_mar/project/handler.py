@@ -258,14 +258,7 @@ def _pick(reading: Reading, found: _Found) -> Handler | None:
     """Do as TorchServe does with a bare file, and know a `handler_factory` when there is one."""
     module = found.module
     if ENTRY_POINT in module.names:
-        return Handler(
-            manifest=found.path.name,
-            kind="function",
-            found=f"{found.label}: `{ENTRY_POINT}`",
-            initialize="own",
-            path=found.path,
-            entries=found.entries,
-        )
+        return _whole(found, f"`{ENTRY_POINT}`", "own")
     if len(module.factories) == 1:
         return _named(found, module.factories[0])
     if module.factories:
@@ -276,14 +269,7 @@ def _pick(reading: Reading, found: _Found) -> Handler | None:
     if len(module.classes) == 1:
         return _class(found, next(iter(module.classes.values())))
     if module.has_star_import and not module.classes:
-        return Handler(
-            manifest=found.path.name,
-            kind="function",
-            found=f"{found.label}: whatever its star import brings",
-            initialize="unknown",
-            path=found.path,
-            entries=found.entries,
-        )
+        return _whole(found, "whatever its star import brings", "unknown")
     if module.classes:
         names = ", ".join(module.classes)
         example = f"{found.label}:{list(module.classes)[-1]}"
@@ -299,6 +285,18 @@ def _pick(reading: Reading, found: _Found) -> Handler | None:
             f"; name a function: '{found.label}:function'",
         )
     return None
+
+
+def _whole(found: _Found, what: str, initialize: Initialize) -> Handler:
+    """Return the handler for a file in which a model server looks for `handle` by itself."""
+    return Handler(
+        manifest=found.path.name,
+        kind="function",
+        found=f"{found.label}: {what}",
+        initialize=initialize,
+        path=found.path,
+        entries=found.entries,
+    )
 
 
 def _named(found: _Found, attribute: str) -> Handler:
