@@ -183,6 +183,10 @@ def _translated() -> Iterator[None]:
         yield
     except FileNotFoundError as error:  # with the URL in it, and that may hold a secret
         raise _status_error(HTTPStatus.NOT_FOUND) from error
+    except aiohttp.TooManyRedirects as error:
+        raise OSError("the server redirects without end") from error
+    except aiohttp.RedirectClientError as error:  # with the URL in it, again
+        raise OSError("the server redirects to what is no http") from error
     except aiohttp.ClientResponseError as error:
         raise _status_error(error.status) from error
     except TimeoutError as error:

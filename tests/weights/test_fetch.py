@@ -267,6 +267,19 @@ def test_a_redirect_is_followed(site: Any, cache: Cache, refer: Refer) -> None:
     assert fetch(refer(site.url + "/moved"), cache).read_bytes() == DATA
 
 
+@pytest.mark.parametrize(
+    ("target", "text"),
+    [("/moved", "redirects without end"), ("file:///etc/hosts?key=secret", "to what is no http")],
+)
+def test_a_redirect_that_leads_nowhere(
+    site: Any, cache: Cache, refer: Refer, target: str, text: str
+) -> None:
+    site.redirects["/moved"] = target
+    with pytest.raises(WeightsError, match=text) as caught:
+        fetch(refer(site.url + "/moved"), cache)
+    assert "secret" not in str(caught.value)
+
+
 # Sources and mirrors.
 
 
