@@ -135,7 +135,9 @@ def read_module(path: Path) -> Module:
     except SyntaxError as error:
         line = f"line {error.lineno}: " if error.lineno else ""
         raise SourceError(f"{line}{error.msg}") from error
-    except (OSError, ValueError) as error:
+    except ValueError as error:  # what older releases of Python say of a null byte
+        raise SourceError(str(error)) from error
+    except OSError as error:
         raise SourceError(f"cannot be read: {error}") from error
     except (RecursionError, MemoryError) as error:  # Python's parser, of what is nested too deeply
         raise SourceError("is too deeply nested to be read") from error
