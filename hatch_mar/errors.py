@@ -13,13 +13,17 @@
      │    └── WorkerStartError        exit 5           the worker process died or hung while loading
      ├── TargetError                  exit 6           what to serve cannot be found
      ├── AddressInUseError            exit 7
+     ├── UnguardedManagementError     exit 2           management off loopback without a token
      └── RequestError                          HTTP status and `type` of TorchServe's error body
           ├── BadRequestError                  400 BadRequestException
+          ├── WrongTokenError                  401 InvalidKeyException
+          ├── WrongHostError                   403 InvalidHostException
           ├── ResourceNotFoundError            404 ResourceNotFoundException
           ├── ModelNotFoundError               404 ModelNotFoundException
           ├── ModelVersionNotFoundError        404 ModelVersionNotFoundException
           ├── MethodNotAllowedError            405 MethodNotAllowedException
           ├── RequestTimeoutError              408 RequestTimeoutException
+          ├── BodyTooLargeError                413 a bare answer, as TorchServe's
           ├── ServiceUnavailableError          503 ServiceUnavailableException
           └── PredictionFailedError            5xx InternalServerException
 
@@ -135,6 +139,12 @@ class AddressInUseError(HatchMarError):
     exit_code = 7
 
 
+class UnguardedManagementError(HatchMarError):
+    """Management would be open to other machines without a token."""
+
+    exit_code = 2
+
+
 class RequestError(HatchMarError):
     """A request that gets TorchServe's error body: `{"code", "type", "message"}`."""
 
@@ -155,6 +165,20 @@ class BadRequestError(RequestError):
 
     status = 400
     type = "BadRequestException"
+
+
+class WrongTokenError(RequestError):
+    """A management request without the token, or with a wrong one."""
+
+    status = 401
+    type = "InvalidKeyException"
+
+
+class WrongHostError(RequestError):
+    """A management request for a host that is not this one."""
+
+    status = 403
+    type = "InvalidHostException"
 
 
 class ResourceNotFoundError(RequestError):
@@ -190,6 +214,12 @@ class RequestTimeoutError(RequestError):
 
     status = 408
     type = "RequestTimeoutException"
+
+
+class BodyTooLargeError(RequestError):
+    """A body above the limit."""
+
+    status = 413
 
 
 class ServiceUnavailableError(RequestError):

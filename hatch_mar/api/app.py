@@ -16,10 +16,15 @@ from starlette.routing import BaseRoute, Route
 
 from hatch_mar.api.answers import answer_error, make_error, make_json
 from hatch_mar.api.health import Readiness
-from hatch_mar.api.inference import BodyTooLargeError, PredictionRoute
+from hatch_mar.api.inference import PredictionRoute
 from hatch_mar.api.management import Management
 from hatch_mar.api.street import Street, respond
-from hatch_mar.errors import MethodNotAllowedError, RequestError, ResourceNotFoundError
+from hatch_mar.errors import (
+    BodyTooLargeError,
+    MethodNotAllowedError,
+    RequestError,
+    ResourceNotFoundError,
+)
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp

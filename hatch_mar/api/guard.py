@@ -10,27 +10,13 @@ import hmac
 import ipaddress
 from typing import TYPE_CHECKING
 
-from hatch_mar.errors import RequestError
+from hatch_mar.errors import WrongHostError, WrongTokenError
 
 if TYPE_CHECKING:
     from starlette.datastructures import Headers
 
 TOKEN_VARIABLE = "HATCH_MAR_MANAGEMENT_TOKEN"  # noqa: S105 - the name of a variable
 _LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]", "::1"})
-
-
-class WrongTokenError(RequestError):
-    """A management request without the token, or with a wrong one."""
-
-    status = 401
-    type = "InvalidKeyException"
-
-
-class WrongHostError(RequestError):
-    """A management request for a host that is not this one."""
-
-    status = 403
-    type = "InvalidHostException"
 
 
 def is_loopback(host: str) -> bool:

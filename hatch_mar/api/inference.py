@@ -15,7 +15,7 @@ from hatch_mar.api.rows import read_parts, read_query
 from hatch_mar.api.scope import HEADERS_AS_SENT, REQUEST_ID, TARGET
 from hatch_mar.api.street import respond
 from hatch_mar.api.targets import Target, find_target
-from hatch_mar.errors import BadRequestError, RequestError
+from hatch_mar.errors import BadRequestError, BodyTooLargeError
 from hatch_mar.serve import HeaderBlock, Part, Request
 
 if TYPE_CHECKING:
@@ -27,12 +27,6 @@ if TYPE_CHECKING:
 
 _SWALLOW = 2.0
 """Seconds for which the rest of a refused body is read, so that the client gets to the answer."""
-
-
-class BodyTooLargeError(RequestError):
-    """A body above the limit: TorchServe answers a bare 413."""
-
-    status = 413
 
 
 class PredictionRoute(BaseRoute):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from hatch_mar.errors import HatchMarError
+from hatch_mar.errors import UnguardedManagementError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -23,12 +23,6 @@ Device = Literal["auto", "cpu", "gpu"]
 DeviceChoice = tuple[Device, tuple[int, ...] | None]
 """The kind of device, and the numbers of the wanted ones; None: all."""
 _KINDS: dict[str, Device] = {"auto": "auto", "cpu": "cpu", "gpu": "gpu", "cuda": "gpu"}
-
-
-class UnguardedManagementError(HatchMarError):
-    """Management would be open to other machines without a token."""
-
-    exit_code = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

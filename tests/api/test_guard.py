@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from starlette.datastructures import Headers
 
-from hatch_mar.api.guard import Guard, WrongHostError, WrongTokenError, is_loopback
+from hatch_mar.api.guard import Guard, is_loopback
+from hatch_mar.errors import WrongHostError, WrongTokenError
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "::1", "[::1]", "localhost"])

@@ -7,11 +7,11 @@ import pytest
 
 from hatch_mar.cli.options import (
     ServeOptions,
-    UnguardedManagementError,
     list_addresses,
     read_device,
 )
 from hatch_mar.cli.serve import command
+from hatch_mar.errors import UnguardedManagementError
 
 TOKEN = {"HATCH_MAR_MANAGEMENT_TOKEN": "s3cret"}
 
