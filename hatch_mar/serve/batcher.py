@@ -76,6 +76,11 @@ class Seat:
         self.since = 0.0
         """When it last answered, or was last given something to do."""
 
+    @property
+    def awaited(self) -> bool:
+        """Whether anybody waits for what it holds."""
+        return not all(job.done for job in self.held)
+
 
 class Batcher:
     """One queue, and the seats that empty it."""
@@ -120,9 +125,9 @@ class Batcher:
         return len(self._queue) + self._ahead
 
     @property
-    def busy(self) -> bool:
-        """Whether any request is unanswered."""
-        return bool(self._queue) or any(seat.held for seat in self._all())
+    def awaited(self) -> bool:
+        """Whether anybody waits for an answer."""
+        return bool(self._queue) or any(seat.awaited for seat in self._all())
 
     def offer(self, job: Job) -> bool:
         """Queue `job`; False if the queue is full."""

@@ -168,7 +168,8 @@ class Pool:
     async def close(self, *, timeout: float) -> None:  # noqa: ASYNC109 - not a cancellation
         """Take nothing more, answer what was accepted for `timeout` seconds, end every worker.
 
-        What is still unanswered then is answered with an error.
+        What is still unanswered then is answered with an error. What was cancelled is not waited
+        for, even if a worker is at it.
         """
         self.closing = True
         self._look_idle()
@@ -179,7 +180,9 @@ class Pool:
                 logger.warning("%s: requests were still unanswered when we stopped", self)
         self._desert(self._batcher.withdraw())
         for slot in self.slots:
-            slot.stop(min(timeout, STOP_SECONDS) if self._idle.is_set() else 0)
+            # What it holds now nobody waits for, or not any more.
+            busy = slot.seat is not None and bool(slot.seat.held)
+            slot.stop(0 if busy else min(timeout, STOP_SECONDS))
         await asyncio.gather(*(slot.ended for slot in self.slots))
         self._remove(list(self.slots))
         if self._timer is not None:
@@ -283,7 +286,7 @@ class Pool:
                 logger.exception("%s: a reply could not be delivered", self)
 
     def _look_idle(self) -> None:
-        if self.closing and not self._batcher.busy:
+        if self.closing and not self._batcher.awaited:
             self._idle.set()
 
     def _predict_wait(self) -> float:

@@ -35,7 +35,7 @@ from hatch_mar.serve.frames import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from hatch_mar.model.protocol import Request, Servable
+    from hatch_mar.model.protocol import Measured, Request, Servable
 
 FLUSH_SECONDS = 0.0003
 """How long a reply may wait for company while the worker has more to do."""
@@ -45,6 +45,7 @@ _FORGET = 0.99
 _SHIP_SECONDS = 0.05
 """How long the handler's measurements are gathered before they are sent."""
 _PR_SET_PDEATHSIG = 1
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class DeviceLostError(Exception):
@@ -65,6 +66,9 @@ class Loop:
     ) -> None:
         """Answer with `servable`; `counter[0]`, which the door reads, counts the requests begun."""
         self._sock = sock
+        # Not `select.select`: the door's number for the socket, which is ours too, may be too high.
+        self._poller = select.poll()
+        self._poller.register(sock, select.POLLIN)
         self._reader = reader
         self._counter = counter
         self._servable = servable
@@ -73,8 +77,8 @@ class Loop:
         self._replies: list[Batch] = []
         self._slowest = 1.0
         self._stopping = False
+        self._measured: list[Measured] = []
         self._shipped = 0.0
-        self._unshipped = False
 
     def run(self) -> None:
         """Answer until the door says STOP, and then what is held still.
@@ -98,7 +102,8 @@ class Loop:
 
     def _wait_for_door(self) -> None:
         """Use a pause to send what the handler measured."""
-        if self._unshipped and not select.select([self._sock], [], [], _SHIP_SECONDS)[0]:
+        self._measured += self._servable.drain_metrics()
+        if self._measured and not self._poller.poll(_SHIP_SECONDS * 1000):
             self._ship()
 
     def _receive(self, flags: int = 0) -> None:
@@ -136,7 +141,6 @@ class Loop:
         ended = time.monotonic()
         seconds = ended - started
         self._replies.append(Batch([number for number, _ in batch], responses, started, seconds))
-        self._unshipped = True
         # A finished reply must not wait for a batch that takes long. How long the next one takes
         # nobody knows, so only a handler that has been quick for hundreds of batches is trusted.
         self._slowest = max(seconds, self._slowest * _FORGET)
@@ -155,11 +159,12 @@ class Loop:
             self._replies.clear()
 
     def _ship(self) -> None:
-        samples = [measured.as_dict() for measured in self._servable.drain_metrics()]
-        if samples:
+        self._measured += self._servable.drain_metrics()
+        if self._measured:
+            samples = [measured.as_dict() for measured in self._measured]
             self._sock.sendall(encode_json(Kind.SAMPLES, samples))
+            self._measured.clear()
         self._shipped = time.monotonic()
-        self._unshipped = False
 
 
 def load(value: dict[str, Any]) -> Servable:
@@ -196,6 +201,27 @@ def die_with_door(door: int) -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != door:
         sys.exit("the door is gone")
+
+
+def spare_children() -> None:
+    """Let signals end what the handler forks: `multiprocessing` relies on it.
+
+    A signal that comes before the child is ready for it has to wait.
+    """
+    masks: list[set[Any]] = []
+
+    def hold() -> None:
+        masks.append(signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS))
+
+    def let_go() -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, masks.pop())
+
+    def begin() -> None:
+        for number in _SIGNALS:
+            signal.signal(number, signal.SIG_DFL)
+        let_go()
+
+    os.register_at_fork(before=hold, after_in_parent=let_go, after_in_child=begin)
 
 
 def await_load(sock: socket.socket, reader: FrameReader) -> dict[str, Any]:
@@ -236,8 +262,9 @@ def main(arguments: Sequence[str]) -> int:
     socket_fd, counter_fd, door = map(int, arguments)
     # The door decides when to stop: a terminal's Ctrl-C and a service manager's SIGTERM reach every
     # process of the group. Handlers, unlike SIG_IGN, are not inherited by programs a model starts.
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in _SIGNALS:
         signal.signal(number, lambda *_: None)
+    spare_children()
     die_with_door(door)
     # What a handler prints is worth reading when it is printed, also through a pipe.
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]

@@ -37,6 +37,12 @@ OBEDIENT = """
             os._exit(int(value))
         if verb == "signal":
             os.kill(os.getpid(), int(value))
+        if verb == "fork":
+            if not (child := os.fork()):
+                time.sleep(float(value))
+                os._exit(0)
+            os.kill(child, signal.SIGTERM)
+            return str(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
         if verb == "sleep":
             time.sleep(float(value))
         if verb == "until":

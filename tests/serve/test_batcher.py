@@ -127,7 +127,7 @@ class BatcherMachine(RuleBasedStateMachine):
     def retire(self, data: st.DataObject) -> None:
         self.batcher.retire(data.draw(st.sampled_from(self.batcher.seats)))
 
-    @precondition(lambda self: self.batcher.busy)
+    @precondition(lambda self: self.batcher.awaited)
     @rule(data=st.data())
     def cancel(self, data: st.DataObject) -> None:
         jobs = [*self.batcher._queue, *(job for seat in self.batcher._all() for job in seat.held)]
@@ -353,7 +353,7 @@ class TestDeath:
         batcher.assign(0)
         batcher.cancel(job)
         assert batcher.leave(seat, started=0) == []
-        assert not batcher.busy
+        assert not batcher.awaited
 
     def test_withdrawing_empties_the_queue(self) -> None:
         batcher = Batcher(batch_size=2, capacity=100)

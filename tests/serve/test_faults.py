@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 from collections.abc import Callable
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
@@ -16,9 +17,6 @@ from hatch_mar.errors import (
 from hatch_mar.serve import Deployment, Response, Service
 from hatch_mar.serve.process import Exit
 from hatch_mar.serve.slot import TRANSITIONS, State, backoff
-
-if TYPE_CHECKING:
-    import asyncio
 
 Maker = Callable[..., Deployment]
 Runner = Callable[..., None]
@@ -121,7 +119,7 @@ class TestDeath:
 
             def handle(data, context):
                 if data and bytes(data[0]["body"]) == b"hang up":
-                    for fd in range(3, 20):
+                    for fd in range(3, 1024):
                         try:
                             if stat.S_ISSOCK(os.fstat(fd).st_mode):
                                 os.close(fd)
@@ -145,7 +143,7 @@ class TestDeath:
 
             def handle(data, context):
                 if data and bytes(data[0]["body"]) == b"nonsense":
-                    (fd,) = [fd for fd in range(3, 20) if is_socket(fd)]
+                    (fd,) = [fd for fd in range(3, 1024) if is_socket(fd)]
                     os.write(fd, b"This is no frame at all.")
                     time.sleep(600)
                 return data and [row["body"] for row in data]
@@ -203,6 +201,21 @@ RELUCTANT = """
             os._exit(1)
 """
 """A handler that loads once, dies of its first request, and never loads again."""
+
+
+def test_closing_waits_for_nobody_who_has_gone(
+    obedient: Maker, run_service: Runner, submit: Submit, appears: Any
+) -> None:
+    deployment = obedient()
+
+    async def test(service: Service) -> None:
+        abandoned = submit(service, "until never")
+        await appears(deployment.directory / "never.waiting")
+        service.cancel(abandoned.job)  # type: ignore[attr-defined]
+        async with asyncio.timeout(60):
+            await service.close(timeout=3600)
+
+    run_service(test, deployment)
 
 
 class TestRestart:

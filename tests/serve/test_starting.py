@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -25,6 +26,8 @@ from hatch_mar.errors import (
 )
 from hatch_mar.serve import Deployment, Response, Service
 
+FD_SETSIZE = 1024
+"""What `select.select` can look at."""
 Maker = Callable[..., Deployment]
 Runner = Callable[..., None]
 Submit = Callable[..., "asyncio.Future[Response]"]
@@ -234,6 +237,38 @@ def test_signals_to_the_whole_group_are_the_doors_business(
         assert process.stdout.read() == "until go\n"
         assert process.wait() == 0
     wait_until_gone(pid)
+
+
+def test_what_a_handler_forks_can_be_ended(
+    obedient: Maker, run_service: Runner, submit: Submit
+) -> None:
+    """`multiprocessing.Process.terminate` is a SIGTERM, sent at any moment after the fork."""
+
+    async def test(service: Service) -> None:
+        replies = [await submit(service, "fork 30") for _ in range(5)]
+        assert [bytes(reply.body) for reply in replies] == [b"-15"] * 5
+
+    run_service(test, obedient())
+
+
+def test_a_worker_may_be_given_a_socket_with_a_high_number(
+    obedient: Maker, run_service: Runner, submit: Submit
+) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 4 * FD_SETSIZE), hard))
+    taken = [os.open(os.devnull, os.O_RDONLY) for _ in range(FD_SETSIZE)]
+
+    async def test(service: Service) -> None:
+        assert [(await submit(service, body)).status for body in "abc"] == [200, 200, 200]
+        (worker,) = service.health().models["m"]["1.0"].workers
+        assert worker.deaths == 0
+
+    try:
+        run_service(test, obedient())
+    finally:
+        for number in taken:
+            os.close(number)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 class TestExamples:
