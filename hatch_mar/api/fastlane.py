@@ -38,6 +38,10 @@ logger = logging.getLogger("hatch_mar.api")
 
 _MAX_PIPELINED = 64
 """Requests of one connection that may be in flight before we stop reading from it."""
+_MAX_HEAD = 65_536
+"""Bytes of a head, after its first piece, that we read before we take it for an attack."""
+_FAREWELL = 0.05
+"""Seconds that an idle connection is kept when the server stops: a request may be on its way."""
 _LINGER = 2.0
 """Seconds in which a client may still read the answer to a body that we refused."""
 
@@ -74,7 +78,11 @@ class FastLane(HttpToolsProtocol):
         """The one whose body is still to come."""
         self._deaf = False
         """Whether the last answer of this connection is decided: what follows is not read."""
+        self._leaving = False
+        """Whether the server stops: the next answer is the last one."""
         self._raw: RawHeaders = []
+        self._in_head = False
+        self._head_size = 0
         self._head: Head | None = None
         self._used = 0.0
 
@@ -100,6 +108,7 @@ class FastLane(HttpToolsProtocol):
         """Parse `data`; the callbacks below do the rest."""
         if self._deaf:
             return
+        raw = self._raw
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -114,6 +123,10 @@ class FastLane(HttpToolsProtocol):
             self._refuse_garbage(error.__context__)
         except httptools.HttpParserError as error:
             self._refuse_garbage(error)
+        if self._in_head and self._raw is raw and not self._deaf:
+            self._head_size += len(data)
+            if self._head_size > _MAX_HEAD:
+                self._refuse(BadRequestError("Request head is too long.", status=431))
 
     def pause_writing(self) -> None:
         """Stop reading from a client that does not read its answers."""
@@ -129,12 +142,20 @@ class FastLane(HttpToolsProtocol):
         """Close the connection if nothing was asked of it for too long."""
         if self.transport.is_closing():
             return
-        busy = self._in_flight or not (self.cycle is None or self.cycle.response_complete)
+        busy = not self._is_idle()
         rest = self._idle_timeout - (self.loop.time() - self._used)
         if busy or rest > 0:
             self._watch_idle(self._idle_timeout if busy else rest)
         else:
             self.transport.close()
+
+    def shutdown(self) -> None:
+        """Answer what was asked, and close; the server calls this when it stops."""
+        self._leaving = True
+        if self._is_idle():
+            self.loop.call_later(_FAREWELL, self._close_if_idle)
+        else:
+            self.cycle.keep_alive = False
 
     # What the parser calls
 
@@ -142,14 +163,18 @@ class FastLane(HttpToolsProtocol):
         """Begin a request: uvicorn's own preparations wait until we know that it is uvicorn's."""
         self.url = b""
         self._raw = []
+        self._in_head = True
+        self._head_size = 0
         self._receiving = None
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Keep the header as the client sent it."""
-        self._raw.append((name, value))
+        """Keep the header as the client sent it; what trails a body is not kept."""
+        if self._in_head:
+            self._raw.append((name, value))
 
     def on_headers_complete(self) -> None:
         """Choose the lane."""
+        self._in_head = False
         if self._deaf:
             return
         cycle = self.cycle
@@ -207,7 +232,7 @@ class FastLane(HttpToolsProtocol):
     def _begin(self, head: Head) -> None:
         exchange = Exchange(
             head,
-            keep_alive=self.parser.should_keep_alive(),
+            keep_alive=self.parser.should_keep_alive() and not self._leaving,
             started=self.loop.time(),
             response_limit=self._lane.max_response_size,
             on_ready=self._send_ready,
@@ -301,8 +326,11 @@ class FastLane(HttpToolsProtocol):
         exchange.send(413, TOO_LARGE, b"")
 
     def _refuse_garbage(self, error: Exception) -> None:
-        """Answer 400 to what is no HTTP, after the answers that are still due."""
         logger.warning("%s: not HTTP: %s", self.client, error)
+        self._refuse(BadRequestError("Invalid HTTP message."))
+
+    def _refuse(self, error: RequestError) -> None:
+        """Answer `error` to what is no request, after the answers that are still due."""
         cycle = self.cycle
         if not (cycle is None or cycle.response_complete or isinstance(cycle, Exchange)):
             self.transport.close()  # nothing can be said behind an answer that uvicorn still owes
@@ -320,7 +348,7 @@ class FastLane(HttpToolsProtocol):
             self._in_flight.append(exchange)
         self._deaf = True
         self._receiving = None
-        exchange.answer(answer_error(BadRequestError("Invalid HTTP message.")))
+        exchange.answer(answer_error(error))
 
     def _hand_to_uvicorn(self) -> None:
         url, raw = self.url, self._raw
@@ -330,6 +358,8 @@ class FastLane(HttpToolsProtocol):
             super().on_header(name, value)
         self.scope["extensions"] = {HEADERS_AS_SENT: {"raw": raw}}
         super().on_headers_complete()
+        if self._leaving:
+            self.cycle.keep_alive = False
 
     # Keeping the connection in hand
 
@@ -340,6 +370,13 @@ class FastLane(HttpToolsProtocol):
             self.flow.pause_reading()
         else:
             self.flow.resume_reading()
+
+    def _is_idle(self) -> bool:
+        return not self._in_flight and (self.cycle is None or self.cycle.response_complete)
+
+    def _close_if_idle(self) -> None:
+        if self._is_idle():
+            self.transport.close()
 
     def _watch_idle(self, seconds: float) -> None:
         self.timeout_keep_alive_task = self.loop.call_later(

@@ -26,7 +26,7 @@ MB = 1_000_000
 
 
 @asynccontextmanager
-async def listening(idle_timeout: float) -> AsyncIterator[BoundSocket]:
+async def listening(idle_timeout: float) -> AsyncIterator[tuple[BoundSocket, Listener]]:
     """Serve no model at all in this process, patient for `idle_timeout` seconds."""
     bound = bind(Address(purposes=("inference",), host="127.0.0.1", port=0, flag="--port"))
     service = Service()
@@ -34,7 +34,7 @@ async def listening(idle_timeout: float) -> AsyncIterator[BoundSocket]:
     listener = Listener(bound, create_app(service), lane)
     await listener.open()
     try:
-        yield bound
+        yield bound, listener
     finally:
         await listener.close(timeout=0)
 
@@ -50,7 +50,7 @@ async def listening(idle_timeout: float) -> AsyncIterator[BoundSocket]:
 )
 def test_idle_connection_is_closed(said: bytes) -> None:
     async def scenario() -> bytes:
-        async with listening(0.05) as bound:
+        async with listening(0.05) as (bound, _):
             host, port = bound.socket.getsockname()
             reader, writer = await asyncio.open_connection(host, port)
             writer.write(said)
@@ -61,6 +61,52 @@ def test_idle_connection_is_closed(said: bytes) -> None:
 
     answered = b"alive" if b"\r\n\r\n" in said else b""
     assert answered in asyncio.run(scenario())
+
+
+def test_a_request_on_its_way_when_the_server_stops_is_answered() -> None:
+    """A reset would be the answer to what was sent a moment before the connection was closed."""
+
+    async def scenario() -> tuple[bytes, bytes]:
+        async with listening(60) as (bound, listener):
+            reader, writer = await asyncio.open_connection(*bound.socket.getsockname())
+            writer.write(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+            first = await reader.readuntil(b"}\n")
+            bystander, other = await asyncio.open_connection(*bound.socket.getsockname())
+            other.write(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+            await bystander.readuntil(b"}\n")
+            async with asyncio.TaskGroup() as group:
+                group.create_task(listener.close(timeout=30))
+                await asyncio.sleep(0)
+                writer.write(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+                second = await reader.read()
+                assert await bystander.read() == b""
+            for one in (writer, other):
+                one.close()
+                await one.wait_closed()
+            return first, second
+
+    first, second = asyncio.run(scenario())
+    assert b'"alive"' in first
+    assert b'"alive"' in second
+
+
+@pytest.mark.parametrize(
+    "flood",
+    [
+        b"GET /predictions/odd/" + b"a" * MB,
+        b"GET /livez HTTP/1.1\r\n" + b"Name: value\r\n" * 100_000,
+        b"GET /livez HTTP/1.1\r\nName: " + b"a" * MB,
+    ],
+    ids=["url", "names", "value"],
+)
+def test_a_head_without_end_is_refused(server: Runner, flood: bytes) -> None:
+    with connect(server.url) as wire:
+        wire.send(order("a") + flood)
+        assert wire.read().body == b"a"
+        answer = wire.read()
+        assert answer.status == 431
+        assert json.loads(answer.body)["type"] == "BadRequestException"
+        assert wire.at_end()
 
 
 def test_slow_reader_gets_everything(server: Runner) -> None:
