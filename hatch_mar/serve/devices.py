@@ -32,7 +32,7 @@ class Device:
     """`GPU-...` or `MIG-...`: what CUDA_VISIBLE_DEVICES understands without ambiguity."""
     name: str = ""
     memory: int = 0
-    """MB in all."""
+    """MB in all; 0 if that cannot be told, as where it is the machine's own."""
 
     def __str__(self) -> str:
         """Name it as `describe` and health do."""
@@ -52,7 +52,7 @@ class Usage(NamedTuple):
 
 def discover(environ: Mapping[str, str]) -> list[Device]:
     """Return the GPUs that `environ` lets us use, in the order in which it names them."""
-    return select(_ask(_list_devices, []), environ.get("CUDA_VISIBLE_DEVICES"))
+    return select(_ask(list_devices, []), environ.get("CUDA_VISIBLE_DEVICES"))
 
 
 def select(devices: Sequence[Device], visible: str | None) -> list[Device]:
@@ -98,16 +98,20 @@ class Placement:
         """
         if not device_ids:
             return self.devices
-        known = {device.index: device for device in reversed(self.devices)}
-        missing = [index for index in device_ids if index not in known]
-        if missing:
+        if missing := self.missing(device_ids):
             logger.warning(
                 "%s: model-config.yaml: deviceIds: there is no GPU %s; the list is ignored",
                 model,
                 ", ".join(map(str, missing)),
             )
             return self.devices
+        known = {device.index: device for device in reversed(self.devices)}
         return [known[index] for index in device_ids]
+
+    def missing(self, device_ids: Sequence[int] | None) -> list[int]:
+        """Return those of `device_ids` that are the number of no device."""
+        known = {device.index for device in self.devices}
+        return [index for index in device_ids or () if index not in known]
 
     def place(
         self, model: str, count: int, *, device_ids: Sequence[int] | None, memory: int | None
@@ -143,7 +147,7 @@ class Placement:
 
 def measure(device: Device) -> Usage | None:
     """Ask how a GPU is doing; None if it cannot be told."""
-    return _ask(lambda nvml: _read_usage(nvml, device), None)
+    return _ask(lambda nvml: _read_usage(nvml, device), None) if device.memory else None
 
 
 def _ask(question: Callable[[Any], Answer], otherwise: Answer) -> Answer:
@@ -166,14 +170,20 @@ def _ask(question: Callable[[Any], Answer], otherwise: Answer) -> Answer:
         pynvml.nvmlShutdown()
 
 
-def _list_devices(nvml: Any) -> list[Device]:  # noqa: ANN401 - untyped library
-    count = nvml.nvmlDeviceGetCount()
-    handles = [nvml.nvmlDeviceGetHandleByIndex(index) for index in range(count)]
+def list_devices(nvml: Any) -> list[Device]:  # noqa: ANN401 - untyped library
+    """Return all GPUs that `nvml` knows, or their MIG slices, in PCI order."""
+    found = []
+    for number in range(nvml.nvmlDeviceGetCount()):
+        try:
+            handle = nvml.nvmlDeviceGetHandleByIndex(number)
+            found.append((_pci_address(nvml, handle), handle))
+        except nvml.NVMLError as error:
+            logger.warning("NVML: GPU %d is not used: %s", number, error)  # it has fallen off
     # NVML numbers by PCI address already; sorting makes it a promise.
-    handles.sort(key=lambda handle: _pci_address(nvml, handle))
+    found.sort(key=lambda pair: pair[0])
     return [
         device
-        for index, handle in enumerate(handles)
+        for index, (_, handle) in enumerate(found)
         for device in _read_device(nvml, index, handle)
     ]
 
@@ -211,7 +221,14 @@ def _read_device(nvml: Any, index: int, handle: Any) -> list[Device]:  # noqa: A
             index=index,
             uuid=nvml.nvmlDeviceGetUUID(part),
             name=nvml.nvmlDeviceGetName(part),
-            memory=nvml.nvmlDeviceGetMemoryInfo(part).total // _MIB,
+            memory=_read_memory(nvml, part),
         )
         for part in handles
     ]
+
+
+def _read_memory(nvml: Any, handle: Any) -> int:  # noqa: ANN401 - as above
+    try:
+        return int(nvml.nvmlDeviceGetMemoryInfo(handle).total) // _MIB
+    except nvml.NVMLError:
+        return 0

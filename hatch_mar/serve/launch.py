@@ -18,22 +18,31 @@ if TYPE_CHECKING:
 
 
 def count_workers(deployment: Deployment, settings: ServiceSettings, gpus: int) -> int:
-    """Say how many workers to start: `--workers`, else `minWorkers`, else one per GPU or one."""
+    """Say how many workers to start: `--workers`, else `minWorkers`, else one per GPU or one.
+
+    A model that spreads itself over all GPUs (`parallelType`) is there once.
+    """
     if settings.workers is not None:
         return settings.workers
-    return deployment.config.min_workers or max(gpus, 1)
+    config = deployment.config
+    return config.min_workers or (1 if config.parallel_type else max(gpus, 1))
 
 
 def uses_gpu(deployment: Deployment, settings: ServiceSettings, placement: Placement) -> bool:
     """Say whether the workers run on GPUs.
 
     Raises:
-        ModelError: the operator asked for GPUs, and there are none.
+        ModelError: the operator asked for GPUs, and there are none, or not those.
     """
     if settings.device == "gpu" and not placement.devices:
         raise ModelError(
             f"{deployment.name}: no GPU is visible, but GPUs were asked for; check the driver and "
             "CUDA_VISIBLE_DEVICES, or leave the choice to us with `--device auto`"
+        )
+    if settings.device == "gpu" and (missing := placement.missing(deployment.config.device_ids)):
+        there = ", ".join(sorted({str(device.index) for device in placement.devices}))
+        raise ModelError(
+            f"{deployment.name}: there is no GPU {', '.join(map(str, missing))}; visible: {there}"
         )
     wanted = deployment.config.device_type if settings.device == "auto" else settings.device
     return bool(placement.devices) and wanted != "cpu"

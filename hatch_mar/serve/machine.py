@@ -76,7 +76,9 @@ class Machine:
 
     def _label(self, device: Device) -> Labels:
         level, *others = self._labels
-        return (level, ("DeviceId", str(device.index)), *others)
+        # The slices of a GPU share its index; two samples with the same labels would be refused.
+        name = device.uuid if device.uuid.startswith("MIG-") else str(device.index)
+        return (level, ("DeviceId", name), *others)
 
 
 def read_load() -> Load:

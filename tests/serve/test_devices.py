@@ -8,13 +8,14 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from hatch_mar.archive.modelconfig import read_model_config
 from hatch_mar.errors import ModelError
 from hatch_mar.serve import Deployment, ServiceSettings
-from hatch_mar.serve.devices import Device, Placement, discover, measure, select
+from hatch_mar.serve.devices import Device, Placement, discover, list_devices, measure, select
 from hatch_mar.serve.launch import count_workers, make_environ, make_options, uses_gpu
 from hatch_mar.serve.machine import Machine
 
@@ -129,6 +130,12 @@ class TestLaunch:
         settings = ServiceSettings(device=setting)  # type: ignore[arg-type]
         assert uses_gpu(deployment, settings, Placement(gpus)) is expected
 
+    def test_a_gpu_that_the_operator_named_must_be_there(self, make_deployment: Maker) -> None:
+        deployment = self.configured(make_deployment, deviceIds=[1, 7])
+        with pytest.raises(ModelError, match=r"^m: there is no GPU 7; visible: 0, 1, 2$"):
+            uses_gpu(deployment, ServiceSettings(device="gpu"), Placement(GPUS))
+        assert uses_gpu(deployment, ServiceSettings(), Placement(GPUS))
+
     @pytest.mark.parametrize(
         ("config", "workers", "gpus", "expected"),
         [
@@ -138,6 +145,7 @@ class TestLaunch:
             ({"minWorkers": 4, "maxWorkers": 5}, None, 3, 4),
             ({"minWorkers": 4, "maxWorkers": 5}, 1, 3, 1),
             ({"minWorkers": 4}, None, 0, 1),
+            ({"parallelType": "pp"}, None, 3, 1),
         ],
     )
     def test_how_many(
@@ -179,8 +187,61 @@ class TestLaunch:
         assert make_environ(make_deployment(), settings, None, Placement([])) == {"A": "b"}
 
 
+class Nvml:
+    """NVIDIA's library where four GPUs are not quite as usual: handles are their own names.
+
+    1 has fallen off the bus, 2 comes before 0 on it and is split, 3 shares the machine's memory.
+    """
+
+    NVML_DEVICE_MIG_ENABLE = 1
+
+    class NVMLError(Exception):
+        pass
+
+    def nvmlDeviceGetCount(self) -> int:  # noqa: N802 - the library's names, here and below
+        return 4
+
+    def nvmlDeviceGetHandleByIndex(self, index: int) -> str:  # noqa: N802
+        if index == 1:
+            raise self.NVMLError("GPU is lost")
+        return f"GPU-{index}"
+
+    def nvmlDeviceGetPciInfo(self, handle: str) -> SimpleNamespace:  # noqa: N802
+        bus = {"GPU-0": 8, "GPU-2": 4, "GPU-3": 9}[handle]
+        return SimpleNamespace(domain=0, bus=bus, device=0)
+
+    def nvmlDeviceGetMigMode(self, handle: str) -> list[int]:  # noqa: N802
+        if handle == "GPU-3":
+            raise self.NVMLError("Not Supported")
+        return [int(handle == "GPU-2")] * 2
+
+    def nvmlDeviceGetMaxMigDeviceCount(self, _: str) -> int:  # noqa: N802
+        return 7
+
+    def nvmlDeviceGetMigDeviceHandleByIndex(self, _: str, slot: int) -> str:  # noqa: N802
+        if slot not in {1, 4}:
+            raise self.NVMLError("Not Found")
+        return f"MIG-{slot}"
+
+    def nvmlDeviceGetUUID(self, handle: str) -> str:  # noqa: N802
+        return handle
+
+    def nvmlDeviceGetName(self, handle: str) -> str:  # noqa: N802
+        return f"name of {handle}"
+
+    def nvmlDeviceGetMemoryInfo(self, handle: str) -> SimpleNamespace:  # noqa: N802
+        if handle == "GPU-3":
+            raise self.NVMLError("Not Supported")
+        return SimpleNamespace(total=1 << 30)
+
+
+def test_gpus_are_numbered_along_the_bus_and_odd_ones_hide_no_others() -> None:
+    found = [(device.index, device.uuid, device.memory) for device in list_devices(Nvml())]
+    assert found == [(0, "MIG-1", 1024), (0, "MIG-4", 1024), (1, "GPU-0", 1024), (2, "GPU-3", 0)]
+
+
 def test_devices_that_are_gone_are_not_measured() -> None:
-    assert measure(Device(index=0, uuid="GPU-nowhere")) is None
+    assert measure(Device(index=0, uuid="GPU-nowhere", memory=1000)) is None
 
 
 def test_the_machine_is_measured() -> None:
