@@ -78,7 +78,7 @@ def _import_handler(handler: str, name: str, model_dir: Path) -> ModuleType:
         )
     try:
         return importlib.import_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise HandlerError(
             f"handler {handler!r}: importing it failed: {summarise(error)}",
             traceback=render_traceback(error),
@@ -120,7 +120,7 @@ def _from_function(function: Callable[..., Any]) -> EntryPoint:
 def _from_class(handler_class: type, handler: str) -> EntryPoint:
     try:
         instance: Any = handler_class()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise HandlerError(
             f"handler {handler!r}: {handler_class.__name__}() failed: {summarise(error)}",
             traceback=render_traceback(error),

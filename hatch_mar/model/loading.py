@@ -57,7 +57,7 @@ def _initialise(entry: EntryPoint, context: Context, handler: str) -> None:
         entry.initialize(context)
     except HatchMarError as error:
         raise HandlerError(f"handler {handler!r}: {error}") from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise HandlerError(
             f"handler {handler!r}: initialising it failed: {summarise(error)}",
             traceback=render_traceback(error),

@@ -307,6 +307,8 @@ class Slot:
         """Make the exception that the worker met, under its own name where it is one of ours."""
         kind = getattr(errors, self._failure.get("type", ""), WorkerStartError)
         reason = self.reason or "it was stopped while it was loading"
+        if self.deaths and not self._failure:
+            reason = f"the worker died while loading: {reason}"
         return kind(f"{self._launch.model}: {reason}", traceback=self.traceback)
 
     def _cancel_timer(self) -> None:

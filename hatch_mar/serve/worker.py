@@ -185,13 +185,17 @@ def load(value: dict[str, Any]) -> Servable:
 
 
 def describe_failure(error: BaseException) -> dict[str, str]:
-    """Put a failed load into words: what the operator reads first, and the traceback below it."""
+    """Put a failed load into words: a line for the operator, and the handler's own traceback.
+
+    An error of ours has one only if the handler has raised: where we did is nobody's business.
+    """
     own = isinstance(error, HatchMarError)
-    text = getattr(error, "traceback", "") if own else ""
     return {
         "type": type(error).__name__,
         "message": str(error) if own else f"{type(error).__name__}: {error}",
-        "traceback": text or "".join(traceback.format_exception(error)),
+        "traceback": (
+            getattr(error, "traceback", "") if own else "".join(traceback.format_exception(error))
+        ),
     }
 
 

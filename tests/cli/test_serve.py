@@ -308,6 +308,7 @@ def test_a_golden_example_with_another_answer(tmp_path: Path, scratch: Path) -> 
         line = runner.output().splitlines()[-1]
         assert line.startswith("hatch-mar: ")
         assert "MAR-INF/examples/0" in line
+        assert "Traceback" not in runner.output()
         assert runner.exited() == 5
         assert_nothing_left(runner, scratch)
 

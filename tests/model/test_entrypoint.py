@@ -198,9 +198,10 @@ def test_an_initialize_that_fails_is_shown(fail: Any) -> None:
     assert "helper.prepare()" in error.traceback
 
 
-def test_a_handler_that_exits_is_not_kept_from_it(make_model: MakeModel, load_model: Load) -> None:
-    with pytest.raises(SystemExit):
-        load_model(make_model({"handler.py": "import sys\nsys.exit(3)\n"}))
+def test_a_handler_that_exits_has_failed_to_load(fail: Any) -> None:
+    error = fail({"handler.py": "import sys\nsys.exit(3)\n"})
+    assert str(error) == "handler 'handler.py': importing it failed: SystemExit: 3"
+    assert "hatch_mar" not in error.traceback
 
 
 def test_an_unknown_envelope_is_refused(fail: Any) -> None:

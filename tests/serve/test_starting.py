@@ -61,6 +61,7 @@ class TestStart:
         error = self.refused(run_service, deployment)
         assert isinstance(error, HandlerError)
         assert "handler.py" in str(error)
+        assert error.traceback == ""
 
     def test_one_of_several_workers_fails(
         self, make_deployment: Maker, run_service: Runner
@@ -83,11 +84,12 @@ class TestStart:
     ) -> None:
         error = self.refused(run_service, make_deployment("import os; os._exit(5)"))
         assert isinstance(error, WorkerStartError)
-        assert str(error) == "m 1.0: exit code 5"
+        assert str(error) == "m 1.0: the worker died while loading: exit code 5"
 
     def test_a_handler_that_exits(self, make_deployment: Maker, run_service: Runner) -> None:
         error = self.refused(run_service, make_deployment("raise SystemExit(0)"))
-        assert "SystemExit" in str(error)
+        assert str(error) == "m 1.0: handler 'handler.py': importing it failed: SystemExit: 0"
+        assert "hatch_mar" not in error.traceback
 
     def test_a_worker_that_does_not_finish_loading(
         self, make_deployment: Maker, run_service: Runner
