@@ -223,7 +223,7 @@ class MarTable(_Table):
     model_class: Text | None = None
     """The class in it, where it has several."""
     model_args: dict[str, Any] = {}
-    """Keyword arguments for that class, or for `init_function`."""
+    """Keyword arguments for that class."""
     weights: Annotated[list[WeightsTable], BeforeValidator(weights_tables)] = []
     """A path, a table, or an array of either."""
     runtime: Literal[

@@ -44,6 +44,11 @@ _QUICK_SECONDS = 0.0001
 _FORGET = 0.99
 _SHIP_SECONDS = 0.05
 """How long the handler's measurements are gathered before they are sent."""
+_PATIENCE = 0.00025
+"""If the last pause was shorter than this many seconds, the worker looks out for the next request
+for as long before it sleeps. Waking a sleeping core costs a virtual machine some 50 µs, on both
+sides (measured: a lone client waits 0.14 ms for an answer instead of 0.23 ms). A worker with less
+to do sleeps at once."""
 _PR_SET_PDEATHSIG = 1
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -77,6 +82,7 @@ class Loop:
         self._replies: list[Batch] = []
         self._slowest = 1.0
         self._stopping = False
+        self._pause = 0.0
         self._measured: list[Measured] = []
         self._shipped = 0.0
 
@@ -91,8 +97,10 @@ class Loop:
         while self._held or not self._stopping:
             if not self._held:
                 self._flush()
-                self._wait_for_door()
+                began = time.monotonic()
+                self._wait_for_door(began)
                 self._receive()
+                self._pause = time.monotonic() - began
             elif len(self._held) < self._batch_size:
                 self._receive(socket.MSG_DONTWAIT)
             if self._held:
@@ -100,8 +108,12 @@ class Loop:
         self._flush()
         self._ship()
 
-    def _wait_for_door(self) -> None:
-        """Use a pause to send what the handler measured."""
+    def _wait_for_door(self, began: float) -> None:
+        """Look out for the door, if it was quick lately; then send what the handler measured."""
+        while self._pause < _PATIENCE and time.monotonic() - began < _PATIENCE:
+            if self._poller.poll(0):
+                return
+            os.sched_yield()  # whoever has work to do goes first
         self._measured += self._servable.drain_metrics()
         if self._measured and not self._poller.poll(_SHIP_SECONDS * 1000):
             self._ship()
