@@ -15,6 +15,7 @@ import importlib
 import importlib.util
 import inspect
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from hatch_mar.errors import HandlerError
@@ -130,21 +131,31 @@ def _from_class(handler_class: type, handler: str) -> EntryPoint:
             f"handler {handler!r}: class {handler_class.__name__!r} has no method `handle`"
         )
     return EntryPoint(
-        initialize=getattr(instance, "initialize", None) or (lambda _context: None),
+        initialize=_as_synchronous(getattr(instance, "initialize", _have_nothing_to_do)),
         handle=_as_synchronous(instance.handle),
         retry_safe=isinstance(instance, BaseHandler) and handler_class.handle is BaseHandler.handle,  # type: ignore[attr-defined]
     )
 
 
+def _have_nothing_to_do(_: Context) -> None:
+    """Initialise a handler whose class has no method for it."""
+
+
 def _as_synchronous(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return `function`, run to its end on a loop of its own if it is a coroutine function."""
+    """Return `function`, run to its end on the handler's loop if it is a coroutine function."""
     if not inspect.iscoroutinefunction(function):
         return function
+    return lambda *arguments: _runner().run(function(*arguments))
+
+
+@cache
+def _runner() -> Any:  # noqa: ANN401 - an asyncio.Runner
+    """Return the one loop of the one handler: `handle` may use what `initialize` opened on it."""
     from asyncio import Runner  # noqa: PLC0415 - most handlers are not coroutines
 
     runner = Runner()
     atexit.register(runner.close)  # the worker's end is the handler's
-    return lambda data, context: runner.run(function(data, context))
+    return runner
 
 
 def _why_not(handler: str, attribute: str, classes: Sequence[type]) -> str:

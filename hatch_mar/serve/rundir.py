@@ -90,7 +90,7 @@ def prepare(
     chosen = handler or manifest.handler
     if not chosen:
         raise ArchiveError(
-            f"{archive.path}: the manifest names no handler; name one with `--handler`"
+            f"{archive.path}: no manifest that names a handler: is it the archive of a model?"
         )
     served = name or manifest.model_name
     config = read_model_config(archive.config)

@@ -187,3 +187,20 @@ async def handle(data, context):
 """
     model = load_model(make_model({"handler.py": handler}))
     assert model.predict([ask(b"1")])[0].body == b"1"
+
+
+def test_coroutines_of_a_class_share_a_loop(
+    make_model: MakeModel, load_model: Load, ask: Ask
+) -> None:
+    handler = """
+import asyncio
+
+class Handler:
+    async def initialize(self, context):
+        self.loop = asyncio.get_running_loop()
+
+    async def handle(self, data, context):
+        return [self.loop is asyncio.get_running_loop() for _ in data]
+"""
+    model = load_model(make_model({"handler.py": handler}))
+    assert model.predict([ask(b"1")])[0].body == b"true"

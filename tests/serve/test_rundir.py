@@ -164,7 +164,7 @@ def test_weights_that_cannot_be_had_leave_nothing(
 
 def test_no_handler(make_archive: Callable[..., Path], root: Path, cache: Cache) -> None:
     path = make_archive({}, handler=None)
-    with pytest.raises(ArchiveError, match="names no handler; name one with `--handler`"):
+    with pytest.raises(ArchiveError, match="no manifest that names a handler"):
         run(path, root, cache)
 
 
