@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
+from hatch_mar.cli import say
 from hatch_mar.errors import HatchMarError, ModelError
 from hatch_mar.serve import make_root, prepare, remove_rundirs
 from hatch_mar.weights.cache import Cache
@@ -157,7 +158,7 @@ class Launcher:
         count = len(health.workers)
         for warning in deployment.warnings:
             click.echo(f"{deployment.name}: {warning}", err=True)
-        click.echo(
+        say(
             f"{deployment.name} {deployment.version}: ready on {devices}, "
             f"{count} worker{'' if count == 1 else 's'}, {seconds:.1f} s"
         )

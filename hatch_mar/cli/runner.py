@@ -10,9 +10,8 @@ import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-import click
-
 from hatch_mar.api.health import Readiness
+from hatch_mar.cli import say
 from hatch_mar.cli.launcher import Launcher
 from hatch_mar.errors import HatchMarError
 from hatch_mar.serve import Service, ServiceSettings
@@ -106,7 +105,7 @@ class Runner:
         doors = {
             purpose: bound.url for bound in self._sockets for purpose in bound.address.purposes
         }
-        click.echo("listening: " + ", ".join(f"{name} {url}" for name, url in doors.items()))
+        say("listening: " + ", ".join(f"{name} {url}" for name, url in doors.items()))
 
     async def _stay(self, models: asyncio.Task[None]) -> int:
         """Return 0 when asked to stop, or an error's exit status when there is nothing to serve."""

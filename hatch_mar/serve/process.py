@@ -29,6 +29,9 @@ _ROOT = Path(__file__).parents[2]
 """The directory that holds our package: workers must find the same one."""
 _HANG_UP_SECONDS = 0.5
 """How long a process may live on after it has closed its socket."""
+_FAREWELL_SECONDS = 2.0
+"""The same where it was asked to leave: what it registered with `atexit` may take a moment, but a
+thread that the handler forgot would keep it for ever."""
 _POLL_SECONDS = 0.02
 
 
@@ -172,8 +175,8 @@ class WorkerProcess:
     def _on_readable(self) -> None:
         if not self._receive():
             self._loop.remove_reader(self._sock)
-            if not self._stopping:
-                self._loop.call_later(_HANG_UP_SECONDS, self.kill)
+            patience = _FAREWELL_SECONDS if self._stopping else _HANG_UP_SECONDS
+            self._loop.call_later(patience, self.kill)
 
     def _receive(self) -> bool:
         """Hand on what came; False if nothing will come any more."""

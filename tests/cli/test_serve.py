@@ -36,6 +36,15 @@ OBEDIENT = """
                 time.sleep(0.005)
         return ["done"] * len(data)
 """
+PATIENT = """
+    import os, time
+
+    while not os.path.exists(os.environ["GO"]):
+        time.sleep(0.005)
+
+    def handle(data, context):
+        return data and ["done"] * len(data)
+"""
 NEVER_LOADED = """
     import time
 
@@ -335,6 +344,25 @@ def test_a_signal_ends_it_cleanly(greeter: Path, scratch: Path, signum: int) -> 
         assert runner.stop(signum) == 0
         assert_nothing_left(runner, scratch)
         assert "Traceback" not in runner.output()
+
+
+def test_a_closed_stdout_loses_what_is_said_and_nothing_else(tmp_path: Path) -> None:
+    mar = write_mar(tmp_path, "patient", PATIENT)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "hatch_mar", "serve", str(mar), "--port", "0"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "GO": str(tmp_path / "go")},
+    )
+    with process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        url = process.stdout.readline().decode().split()[2].rstrip(",")
+        process.stdout.close()
+        (tmp_path / "go").touch()
+        assert httpx.post(f"{url}/predictions/patient", content=b"x").status_code == 200
+        process.terminate()
+        assert (process.wait(), process.stderr.read()) == (0, b"")
 
 
 def test_an_interrupt_from_the_terminal_loses_no_answer(tmp_path: Path, scratch: Path) -> None:

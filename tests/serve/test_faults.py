@@ -14,7 +14,7 @@ import pytest
 from hatch_mar.errors import (
     ServiceUnavailableError,
 )
-from hatch_mar.serve import Deployment, Response, Service
+from hatch_mar.serve import Deployment, Response, Service, pool
 from hatch_mar.serve.process import Exit
 from hatch_mar.serve.slot import TRANSITIONS, State, backoff
 
@@ -201,6 +201,30 @@ RELUCTANT = """
             os._exit(1)
 """
 """A handler that loads once, dies of its first request, and never loads again."""
+
+
+def test_a_forgotten_thread_does_not_keep_a_worker(
+    make_deployment: Maker,
+    run_service: Runner,
+    submit: Submit,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(pool, "STOP_SECONDS", 3600)
+    source = """
+        import threading, time
+
+        threading.Thread(target=time.sleep, args=[3600]).start()
+
+        def handle(data, context):
+            return data and [row["body"] for row in data]
+    """
+
+    async def test(service: Service) -> None:
+        assert (await submit(service, "a")).status == 200
+        async with asyncio.timeout(60):
+            await service.close(timeout=3600)
+
+    run_service(test, make_deployment(source))
 
 
 def test_closing_waits_for_nobody_who_has_gone(
