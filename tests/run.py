@@ -38,7 +38,7 @@ def main(arguments: list[str]) -> int:
     python = install()
     missing = [package for program, package in PROGRAMS.items() if shutil.which(program) is None]
     if missing and not apt_install(*missing):
-        say(f"some tests will be skipped or fail for want of: apt-get install {' '.join(missing)}")
+        say(f"some tests will fail for want of: apt-get install {' '.join(missing)}")
     failed = [] if chosen else [" ".join(check) for check in CHECKS if not passes(python, check)]
     if not run_pytest(python, chosen, everything=everything):
         failed.append("pytest")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -11,6 +12,7 @@ import click
 from hatch_mar.cli import orderly_exit
 from hatch_mar.cli.options import ServeOptions, list_addresses, serving_options
 from hatch_mar.cli.targets import Target, find_targets
+from hatch_mar.errors import HatchMarError
 
 
 @click.command()
@@ -62,6 +64,8 @@ def serve_package(package: str) -> NoReturn:
 
 
 def _serve(targets: list[Target], options: ServeOptions, *, separate: bool) -> None:
+    if find_spec("uvicorn") is None:
+        raise HatchMarError("serving needs the extra `serve`: pip install 'hatch-mar[serve]'")
     import asyncio  # noqa: PLC0415 - see hatch_mar.cli
 
     from hatch_mar.api.listeners import bind  # noqa: PLC0415 - the same

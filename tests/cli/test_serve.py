@@ -426,3 +426,21 @@ def test_removed_archive_is_still_served(greeter: Path) -> None:
     with start_runner(str(greeter)) as runner:
         shutil.move(greeter, greeter.with_suffix(".away"))
         assert predict(runner, "greeter") == "greeter 1.0"
+
+
+def test_without_the_extra_it_says_what_to_install(tmp_path: Path) -> None:
+    archive = write_mar(tmp_path, "greeter", GREETER)
+    code = (
+        "import sys; sys.modules['uvicorn'] = None\n"  # as for a package that is not there
+        "from hatch_mar.cli import main; main(sys.argv[1:])"
+    )
+    process = subprocess.run(
+        [sys.executable, "-c", code, "serve", str(archive)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert process.returncode == 1
+    assert process.stderr.strip() == (
+        "hatch-mar: serving needs the extra `serve`: pip install 'hatch-mar[serve]'"
+    )
