@@ -43,7 +43,8 @@ def load(options: LoadOptions) -> LoadedModel:
         raise HandlerError(f"service envelope {options.envelope!r}: there is no such envelope")
     enter_model_directory(options.model_dir)
     hatch_mar.ts.install(Path(options.model_dir))
-    os.environ["HATCH_MAR_INSTALL_HOOKS"] = "1" if options.install_hooks else "0"
+    if not options.install_hooks:  # else the operator's own environment decides
+        os.environ["HATCH_MAR_INSTALL_HOOKS"] = "0"
     os.environ["TS_DECODE_INPUT_REQUEST"] = str(options.decode_input_request).lower()
     apply_memory_limit(options.gpu_id, options.max_gpu_memory)
     context = make_context(options)

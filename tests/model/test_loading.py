@@ -87,8 +87,18 @@ def test_entering_twice_is_entering_once(tmp_path: Path, monkeypatch: pytest.Mon
     assert Path.cwd() == tmp_path
 
 
+@pytest.mark.parametrize(
+    ("option", "variable", "runs"), [(True, "", True), (False, "", False), (True, "0", False)]
+)
 def test_the_operator_can_forbid_install_hooks(
-    make_model: MakeModel, load_model: Load, model_dir: Path
+    make_model: MakeModel,
+    load_model: Load,
+    model_dir: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    option: bool,
+    variable: str,
+    runs: bool,
 ) -> None:
     source = """
 from pathlib import Path
@@ -99,7 +109,6 @@ def install_packages():
 
 handle = handler_factory(lambda: (lambda sample: sample), install_packages=install_packages)
 """
-    load_model(make_model({"handler.py": source}, install_hooks=False))
-    assert not (model_dir / "installed").exists()
-    load_model(make_model({"handler2.py": source}, handler="handler2.py"))
-    assert (model_dir / "installed").exists()
+    monkeypatch.setenv("HATCH_MAR_INSTALL_HOOKS", variable)
+    load_model(make_model({"handler.py": source}, install_hooks=option))
+    assert (model_dir / "installed").exists() == runs
