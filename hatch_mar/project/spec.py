@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from hatch_mar.weights.reference import Reference
 
 Runtime = Literal["eager", "torchscript", "onnx", "tensorrt", "exported", "aoti", "custom"]
-Layout = Literal["tree", "tarball", "flat"]
 Initialize = Literal["inherited", "own", "unknown"]
 """Whose `initialize` loads the model: BaseHandler's, the author's, or who knows."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from hatch_mar.errors import ServiceUnavailableError
+from hatch_mar.errors import RequestTimeoutError, ServiceUnavailableError
 from hatch_mar.model.protocol import Response
 
 if TYPE_CHECKING:
@@ -37,14 +37,14 @@ def refuse(
 
 def desert(model: str, version: str | None) -> Response:
     """Make the answer for an accepted request whose model has lost its last worker."""
-    message = str(refuse(model, version)).encode()
-    return Response(503, message, error=True, error_type="ServiceUnavailableException")
+    error = refuse(model, version)
+    return Response(error.status, str(error).encode(), error=True, error_type=error.type)
 
 
 def expire(milliseconds: int) -> Response:
     """Make the answer for a request that has waited too long. TorchServe would say nothing."""
-    message = f"not begun within clientTimeoutInMills={milliseconds}".encode()
-    return Response(408, message, error=True, error_type="RequestTimeoutException")
+    error = RequestTimeoutError(f"not begun within clientTimeoutInMills={milliseconds}")
+    return Response(error.status, str(error).encode(), error=True, error_type=error.type)
 
 
 def mourn(end: Exit) -> Response:

@@ -46,9 +46,8 @@ _SHIP_SECONDS = 0.05
 """How long the handler's measurements are gathered before they are sent."""
 _PATIENCE = 0.00025
 """If the last pause was shorter than this many seconds, the worker looks out for the next request
-for as long before it sleeps. Waking a sleeping core costs a virtual machine some 50 µs, on both
-sides (measured: a lone client waits 0.14 ms for an answer instead of 0.23 ms). A worker with less
-to do sleeps at once."""
+for as long before it sleeps: waking a sleeping core takes time on both sides, most of all on a
+virtual machine. A worker with less to do sleeps at once."""
 _PR_SET_PDEATHSIG = 1
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
