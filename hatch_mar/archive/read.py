@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
-Kind = Literal["mar", "tgz", "dir", "wheel", "editable"]
+Kind = Literal["mar", "tgz", "dir", "wheel", "editable", "project"]
 
 ENTRY_POINT_GROUP = "hatch_mar.models"
 MODEL_DIRECTORY = "model"

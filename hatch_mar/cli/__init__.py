@@ -49,15 +49,6 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     sys.exit(0)
 
 
-def say(line: str) -> None:
-    """Print `line`. Who has closed our stdout loses what we say, not what we do."""
-    try:
-        click.echo(line)
-    except OSError:
-        # Else what is in the buffer would be tried again, and fail again, at the very end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
 @contextmanager
 def orderly_exit() -> Iterator[None]:
     """Turn an expected error into its message on stderr and its exit code.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,10 +15,6 @@ if TYPE_CHECKING:
     from hatch_mar.archive.plan import Plan
     from hatch_mar.errors import ProblemsError
     from hatch_mar.project.spec import MarSpec, Setting
-
-NO_HOOK = (
-    "pyproject.toml: there is no [tool.hatch.build.hooks.mar], so a build will leave the model out"
-)
 
 
 @click.command()
@@ -35,11 +30,12 @@ def command(directory: Path, *, explain: bool, as_json: bool) -> None:
 
     Imports none of its code and writes nothing. Exits with 2 if anything is wrong.
     """
-    from hatch_mar.errors import ProblemsError  # noqa: PLC0415 - see hatch_mar.cli
+    from hatch_mar.cli.authored import read_project  # noqa: PLC0415 - see hatch_mar.cli
+    from hatch_mar.errors import ProblemsError  # noqa: PLC0415
     from hatch_mar.project.planning import make_plan  # noqa: PLC0415
 
     try:
-        spec = _read(directory.resolve())
+        spec = read_project(directory.resolve())
         plan = make_plan(spec)
     except ProblemsError as error:
         if as_json:
@@ -52,36 +48,6 @@ def command(directory: Path, *, explain: bool, as_json: bool) -> None:
     lines = _explain(spec.settings) if explain else _summarise(spec, plan)
     for line in lines:
         click.echo(line)
-
-
-def _read(root: Path) -> MarSpec:
-    """Read the project as a build would, hook table and dynamic fields included."""
-    from dataclasses import replace  # noqa: PLC0415
-
-    from hatch_mar.project.document import dig, find_hook, read_pyproject  # noqa: PLC0415
-    from hatch_mar.project.read import read_spec  # noqa: PLC0415
-
-    pyproject = read_pyproject(root, [])
-    hook, _ = find_hook(root, pyproject, [])
-    dynamic = dig(pyproject, "project", "dynamic")
-    fields = {
-        field: _ask_hatchling(root, field)
-        for field in ("version", "dependencies")
-        if isinstance(dynamic, list)
-        and field in dynamic
-        and dig(pyproject, "tool", "mar", field) is None
-    }
-    spec = read_spec(root, hook=hook or {}, **fields)
-    return spec if hook is not None else replace(spec, notes=(*spec.notes, NO_HOOK))
-
-
-def _ask_hatchling(root: Path, field: str) -> Any:  # noqa: ANN401 - a string or a list
-    """Return a field of `[project]` that only the build backend can tell; None if it cannot."""
-    command = [sys.executable, "-m", "hatchling", "metadata", field]
-    result = subprocess.run(command, cwd=root, check=False, capture_output=True, text=True)  # noqa: S603 - our own arguments
-    if result.returncode:
-        return None
-    return result.stdout.strip() if field == "version" else json.loads(result.stdout)
 
 
 def _problems(error: ProblemsError) -> list[dict[str, str]]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
-from hatch_mar.cli import say
+from hatch_mar.cli.output import say
 from hatch_mar.errors import HatchMarError, ModelError
 from hatch_mar.serve import make_root, prepare, remove_rundirs
 from hatch_mar.weights.cache import Cache

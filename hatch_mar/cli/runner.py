@@ -11,8 +11,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from hatch_mar.api.health import Readiness
-from hatch_mar.cli import say
 from hatch_mar.cli.launcher import Launcher
+from hatch_mar.cli.output import say
 from hatch_mar.errors import HatchMarError
 from hatch_mar.serve import Service, ServiceSettings
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from hatch_mar.archive.editable import MAP_NAME, Source, Tarball, make_map
 from hatch_mar.archive.plan import Member, Plan
 from hatch_mar.archive.read import MODEL_DIRECTORY
-from hatch_mar.archive.seal import Seal
+from hatch_mar.archive.write import undigested_seal
 from hatch_mar.project.tarball import is_gzip
 
 if TYPE_CHECKING:
@@ -69,17 +69,7 @@ def editable_members(spec: MarSpec, plan: Plan) -> list[Member]:
     if spec.tarball is not None:
         files = {entry.name: entry.source for entry in spec.tarball_entries}
         sources[spec.tarball] = Tarball(files, gzip=is_gzip(spec.tarball))
-    seal = Seal(
-        name=plan.name,
-        version=plan.version,
-        runtime=plan.runtime,
-        members={},
-        references=plan.references,
-        examples=plan.examples,
-        trusted_pickle=plan.trusted_pickle,
-        platform=plan.platform,
-    )
-    return [Member(f"{spec.package}/{MAP_NAME}", make_map(sources, seal))]
+    return [Member(f"{spec.package}/{MAP_NAME}", make_map(sources, undigested_seal(plan)))]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,51 @@
+"""What the author wrote, for the commands: a model project, read as a build of it would."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from hatch_mar.project.spec import MarSpec
+
+NO_HOOK = (
+    "pyproject.toml: there is no [tool.hatch.build.hooks.mar], so a build will leave the model out"
+)
+
+
+def read_project(root: Path) -> MarSpec:
+    """Read the model project in `root` as a build would, hook table and dynamic fields included.
+
+    Raises:
+        ProblemsError: everything that is wrong with it.
+    """
+    from dataclasses import replace  # noqa: PLC0415
+
+    from hatch_mar.project.document import dig, find_hook, read_pyproject  # noqa: PLC0415
+    from hatch_mar.project.read import read_spec  # noqa: PLC0415
+
+    pyproject = read_pyproject(root, [])
+    hook, _ = find_hook(root, pyproject, [])
+    dynamic = dig(pyproject, "project", "dynamic")
+    fields = {
+        field: _ask_hatchling(root, field)
+        for field in ("version", "dependencies")
+        if isinstance(dynamic, list)
+        and field in dynamic
+        and dig(pyproject, "tool", "mar", field) is None
+    }
+    spec = read_spec(root, hook=hook or {}, **fields)
+    return spec if hook is not None else replace(spec, notes=(*spec.notes, NO_HOOK))
+
+
+def _ask_hatchling(root: Path, field: str) -> Any:  # noqa: ANN401 - a string or a list
+    """Return a field of `[project]` that only the build backend can tell; None if it cannot."""
+    command = [sys.executable, "-m", "hatchling", "metadata", field]
+    result = subprocess.run(command, cwd=root, check=False, capture_output=True, text=True)  # noqa: S603 - our own arguments
+    if result.returncode:
+        return None
+    return result.stdout.strip() if field == "version" else json.loads(result.stdout)
