@@ -17,8 +17,10 @@ NO_HOOK = (
 )
 
 
-def read_project(root: Path) -> MarSpec:
+def read_project(root: Path, *, unanswered: bool = False) -> MarSpec:
     """Read the model project in `root` as a build would, hook table and dynamic fields included.
+
+    With `unanswered`, the outputs of its examples may be missing: somebody will write them.
 
     Raises:
         ProblemsError: everything that is wrong with it.
@@ -38,7 +40,7 @@ def read_project(root: Path) -> MarSpec:
         and field in dynamic
         and dig(pyproject, "tool", "mar", field) is None
     }
-    spec = read_spec(root, hook=hook or {}, **fields)
+    spec = read_spec(root, hook=hook or {}, unanswered=unanswered, **fields)
     return spec if hook is not None else replace(spec, notes=(*spec.notes, NO_HOOK))
 
 

@@ -10,6 +10,7 @@ from hatch_mar.archive.seal import EXAMPLES_DIRECTORY, Example
 from hatch_mar.project.spec import Entry
 
 if TYPE_CHECKING:
+    from hatch_mar.project.document import KeyPath
     from hatch_mar.project.reading import Reading
     from hatch_mar.project.table import ExampleTable
 
@@ -38,21 +39,23 @@ CONTENT_TYPES = {
 UNKNOWN = "application/octet-stream"
 
 
-def resolve_examples(reading: Reading) -> tuple[tuple[Example, ...], tuple[Entry, ...]]:
-    """Return the examples as the seal lists them, and their files."""
+def resolve_examples(
+    reading: Reading,
+) -> tuple[tuple[Example, ...], tuple[Path, ...], tuple[Entry, ...]]:
+    """Return the examples as the seal lists them, the files of their answers, and all files."""
     found: list[tuple[ExampleTable, Path, Path]] = []
     for index, table in enumerate(reading.table.examples):
         key = ("examples", index)
         request = reading.find_file((*key, "input"), table.input)
-        answer = reading.find_file((*key, "output"), table.output)
-        for path in (request, answer):
+        answer = _find_answer(reading, (*key, "output"), table.output)
+        for path in (request, None if reading.unanswered else answer):
             if path is not None and path.suffix == ".json":
                 reading.json(path)
         if request is not None and answer is not None:
             found.append((table, request, answer))
     files = dict.fromkeys(path for _, *paths in found for path in paths)
     if not files:
-        return (), ()
+        return (), (), ()
     base = os.path.commonpath([path.parent for path in files])
     names = {path: f"{EXAMPLES_DIRECTORY}/{path.relative_to(base).as_posix()}" for path in files}
     examples = tuple(
@@ -66,7 +69,21 @@ def resolve_examples(reading: Reading) -> tuple[tuple[Example, ...], tuple[Entry
         )
         for table, request, answer in found
     )
-    return examples, tuple(Entry(name, path, "examples") for path, name in names.items())
+    entries = tuple(
+        Entry(name, path if path.is_file() else b"", "examples") for path, name in names.items()
+    )
+    return examples, tuple(answer for *_, answer in found), entries
+
+
+def _find_answer(reading: Reading, key: KeyPath, text: str) -> Path | None:
+    """Return the file of an answer, which need not be there if it is about to be written."""
+    if not reading.unanswered:
+        return reading.find_file(key, text)
+    path = reading.place(key, text)
+    if path is not None and path.exists() and not path.is_file():
+        reading.complain(key, f"'{text}' is not a file")
+        return None
+    return path
 
 
 def guess_content_type(name: str) -> str:

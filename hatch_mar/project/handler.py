@@ -212,7 +212,7 @@ def _installed(reading: Reading, target: str, attribute: str) -> Handler | None:
             reading.complain(KEY, f"'{target}' has no '{attribute}'{hint}")
             return None
         if attribute in module.classes:
-            initialize = _whose_initialize(module, module.classes[attribute])
+            initialize = whose_initialize(module, module.classes[attribute])
     shim = OBJECT_SHIM.format(module=target, name=attribute)
     return Handler(
         manifest=SHIM,
@@ -326,14 +326,14 @@ def _class(found: _Found, chosen: ClassSource) -> Handler:
         manifest=manifest,
         kind="class",
         found=f"{found.label}: class `{chosen.name}`",
-        initialize=_whose_initialize(found.module, chosen),
+        initialize=whose_initialize(found.module, chosen),
         own_inference=not chosen.methods.isdisjoint({"inference", "handle"}),
         path=found.path,
         entries=entries,
     )
 
 
-def _whose_initialize(module: Module, chosen: ClassSource) -> Initialize:
+def whose_initialize(module: Module, chosen: ClassSource) -> Initialize:
     """Follow a class to the `initialize` that will load the model, as far as this file tells."""
     seen: set[str] = set()
     unknown = False

@@ -71,6 +71,7 @@ def read_spec(
     name: str | None = None,
     version: str | None = None,
     dependencies: Sequence[str] | None = None,
+    unanswered: bool = False,
 ) -> MarSpec:
     """Read the project in `root`. Imports none of its code, and writes nothing.
 
@@ -81,11 +82,13 @@ def read_spec(
         name: The project's name, where a build knows it better than pyproject.toml.
         version: The project's version, likewise: a dynamic one is known to a build only.
         dependencies: The project's dependencies, likewise.
+        unanswered: Whether outputs of examples may be missing or wrong: somebody will write them.
 
     Raises:
         ProblemsError: everything that is wrong with what the author wrote.
     """
     reading = _read_table(root, hook, environ)
+    reading.unanswered = unanswered
     build = _Build(environ=environ, name=name, version=version, dependencies=dependencies)
     spec = _resolve(reading, build)
     if reading.problems or spec is None:
@@ -121,7 +124,7 @@ def _resolve(reading: Reading, build: _Build) -> MarSpec | None:
         note_loading(reading, contents.handler, runtime.runtime, contents.weights)
     _name_references(config, contents.weights)
     requirements = resolve_requirements(reading, build.dependencies)
-    examples, example_entries = resolve_examples(reading)
+    examples, answers, example_entries = resolve_examples(reading)
     config_entry = config.entry()
     rest = [entry for entry in (requirements, config_entry) if entry is not None]
     entries = distinct([*contents.plain, *rest, *example_entries])
@@ -149,11 +152,13 @@ def _resolve(reading: Reading, build: _Build) -> MarSpec | None:
         config_file=config_entry.name if config_entry else None,
         config=config.values,
         examples=examples,
+        answers=answers,
         archive=archive,
         wheel=wheel,
         created_on=created_on,
         files=tuple(reading.files),
         notes=tuple(dict.fromkeys(reading.notes)),
+        stock=tuple(dict.fromkeys(reading.stock)),
         settings=explain(reading, identity, config),
     )
 

@@ -32,8 +32,12 @@ class Reading:
     """Top-level keys that are wrong in themselves: nothing more is said about them."""
     problems: list[Problem] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    stock: list[str] = field(default_factory=list)
+    """Those of the notes that say why stock TorchServe cannot serve the model as it is."""
     files: dict[Path, None] = field(default_factory=dict)
     """Files that the archive needs, in the order in which they were met."""
+    unanswered: bool = False
+    """Whether the answers of golden examples may still be missing: they are about to be written."""
     _modules: dict[Path, Module | None] = field(default_factory=dict)
 
     @property
@@ -58,6 +62,11 @@ class Reading:
         problem = Problem(self.relative(path) if path else "", key, message)
         if problem not in self.problems:
             self.problems.append(problem)
+
+    def note_stock(self, message: str) -> None:
+        """Add a note that says why stock TorchServe cannot serve the model as it is."""
+        self.notes.append(message)
+        self.stock.append(message)
 
     def origin(self, path: KeyPath) -> Origin:
         """Return where the setting at `path` stands."""

@@ -82,21 +82,35 @@ def _of_file(reading: Reading, text: str) -> Entry | None:
     if path is None:
         return None
     try:
-        lines = list(_logical_lines(path))
+        flaws = list(find_flaws(path.read_bytes()))
     except UnicodeDecodeError as error:
         reading.complain_of_file(path, "", f"is not UTF-8: {error}")
         return None
-    for number, line in lines:
-        flaw = _flaw(line)
-        if flaw:
-            reading.complain_of_file(path, f"line {number}", f"'{line}' {flaw}")
+    for number, flaw in flaws:
+        reading.complain_of_file(path, f"line {number}", flaw)
     return Entry(path.name, path, "requirements")
 
 
-def _logical_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Yield the lines that mean something, joined where a backslash says so, with their numbers."""
+def find_flaws(data: bytes) -> Iterator[tuple[int, str]]:
+    """Yield the number of each line of a requirements file that others could not use, and why.
+
+    Raises:
+        UnicodeDecodeError: it is not UTF-8.
+    """
+    for number, line in logical_lines(data):
+        flaw = _flaw(line)
+        if flaw:
+            yield number, f"'{line}' {flaw}"
+
+
+def logical_lines(data: bytes) -> Iterator[tuple[int, str]]:
+    """Yield the lines that mean something, joined where a backslash says so, with their numbers.
+
+    Raises:
+        UnicodeDecodeError: it is not UTF-8.
+    """
     pending, start = "", 0
-    text = path.read_text(encoding="utf-8-sig")  # pip too passes over a byte order mark
+    text = data.decode("utf-8-sig")  # pip too passes over a byte order mark
     for number, line in enumerate(text.splitlines(), start=1):
         start = start if pending else number
         if line.rstrip().endswith("\\"):

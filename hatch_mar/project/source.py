@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import keyword
 import sys
+import warnings
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
@@ -131,14 +132,26 @@ def read_module(path: Path) -> Module:
         SourceError: it cannot be read, or is not Python.
     """
     try:
-        return Module(ast.parse(path.read_bytes(), filename=path.name))
+        return parse_module(path.read_bytes(), path.name)
+    except OSError as error:
+        raise SourceError(f"cannot be read: {error}") from error
+
+
+def parse_module(source: bytes, name: str) -> Module:
+    """Read the source of the file `name`.
+
+    Raises:
+        SourceError: it is not Python.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the author's invalid escapes are the author's
+            return Module(ast.parse(source, filename=name))
     except SyntaxError as error:
         line = f"line {error.lineno}: " if error.lineno else ""
         raise SourceError(f"{line}{error.msg}") from error
     except ValueError as error:  # what older releases of Python say of a null byte
         raise SourceError(str(error)) from error
-    except OSError as error:
-        raise SourceError(f"cannot be read: {error}") from error
     except (RecursionError, MemoryError) as error:  # Python's parser, of what is nested too deeply
         raise SourceError("is too deeply nested to be read") from error
 

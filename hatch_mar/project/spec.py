@@ -123,6 +123,8 @@ class MarSpec:
     config: Mapping[str, Any] = field(default_factory=dict)
     """The archive's whole model-config.yaml."""
     examples: tuple[Example, ...] = ()
+    answers: tuple[Path, ...] = ()
+    """The project's file with the expected output of each example, in their order."""
     archive: ArchiveSettings
     wheel: WheelSettings
     created_on: str
@@ -131,6 +133,8 @@ class MarSpec:
     """Every file of the project that the archive needs: an sdist must hold them all."""
     notes: tuple[str, ...] = ()
     """Decisions and warnings worth a line each."""
+    stock: tuple[str, ...] = ()
+    """Those of the notes that say why stock TorchServe cannot serve the model as it is."""
     settings: tuple[Setting, ...] = ()
 
     @property

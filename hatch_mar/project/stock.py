@@ -5,35 +5,69 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from hatch_mar.project.baggage import FACTORY_FILE
+from hatch_mar.project.runtime import ENGINES
 from hatch_mar.project.travel import FACTORY_MODULE, Travel
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from hatch_mar.project.reading import Reading
-    from hatch_mar.project.spec import Entry, Handler, Runtime, WeightsFile
+    from hatch_mar.project.spec import Entry, Handler, Initialize, WeightsFile
+
+ONLY_HERE_UNPACKED = (
+    "system.extra-files: only hatch-mar's server unpacks the tarball of a handler that "
+    "does not use handler_factory; TorchServe will not"
+)
 
 
 def note_loading(
-    reading: Reading, handler: Handler, runtime: Runtime, weights: Iterable[WeightsFile]
+    reading: Reading, handler: Handler, runtime: str, weights: Iterable[WeightsFile]
 ) -> None:
     """Note what stock TorchServe cannot load by itself."""
-    for file in weights:
-        if file.reference is not None:
-            reading.notes.append(
-                f"{file.target}: TorchServe downloads nothing; there, somebody has to put the file "
+    for reason in why_not_loaded(
+        {file.target: file.reference is not None for file in weights},
+        runtime=runtime,
+        initialize=handler.initialize,
+        own_inference=handler.own_inference,
+    ):
+        reading.note_stock(reason)
+
+
+def why_not_loaded(
+    weights: dict[str, bool], *, runtime: str, initialize: Initialize, own_inference: bool
+) -> Iterator[str]:
+    """Yield why stock TorchServe cannot load a model by itself.
+
+    Args:
+        weights: Path of each file of weights in the model directory, and whether it is referenced.
+        runtime: How the model is loaded.
+        initialize: Whose `initialize` does it.
+        own_inference: Whether the handler brings its own `inference`.
+    """
+    inherited = initialize == "inherited"
+    for target, referenced in weights.items():
+        if referenced:
+            yield (
+                f"{target}: TorchServe downloads nothing; there, somebody has to put the file "
                 "into the model directory"
             )
-        elif handler.initialize == "inherited" and file.target.endswith(".safetensors"):
-            reading.notes.append(f"{file.target}: TorchServe's BaseHandler reads no safetensors")
-    if handler.initialize != "inherited":
+        elif inherited and target.endswith(".safetensors"):
+            yield f"{target}: TorchServe's BaseHandler reads no safetensors"
+    if not inherited:
         return
     if runtime == "exported":
-        reading.notes.append("runtime: TorchServe's BaseHandler loads no exported programs")
-    elif runtime == "onnx" and not handler.own_inference:
-        reading.notes.append(
+        yield "runtime: TorchServe's BaseHandler loads no exported programs"
+    elif runtime == "onnx" and not own_inference:
+        yield (
             "runtime: TorchServe's BaseHandler loads ONNX but cannot run it; "
             "a handler with its own `inference` can"
+        )
+    elif runtime == "aoti" and any(target.endswith(".pt2") for target in weights):
+        yield "runtime: TorchServe's BaseHandler loads a compiled `.so`, but no compiled `.pt2`"
+    elif runtime == "tensorrt" and any(target.endswith(ENGINES) for target in weights):
+        yield (
+            "runtime: TorchServe's BaseHandler loads no TensorRT engine, only the `.pt` that "
+            "torch-tensorrt makes"
         )
 
 
@@ -44,13 +78,10 @@ def note_unpacking(
     if not tuple(packed) or any(entry.name == FACTORY_FILE for entry in plain):
         return
     if not travel.imports_factory and not travel.imports_package:
-        reading.notes.append(
-            "system.extra-files: only hatch-mar's server unpacks the tarball of a handler that "
-            "does not use handler_factory; TorchServe will not"
-        )
+        reading.note_stock(ONLY_HERE_UNPACKED)
     elif travel.before_unpacking:
         names = ", ".join(dict.fromkeys(travel.before_unpacking))
-        reading.notes.append(
+        reading.note_stock(
             f"handler: imports {names} before {FACTORY_MODULE}, which unpacks the tarball in "
             "TorchServe; import it first"
         )
