@@ -134,7 +134,7 @@ def _in_file(reading: Reading, target: str, attribute: str) -> Handler | None:
     module = reading.module(path) if path else None
     if path is None or module is None:
         return None
-    relative = next((each for each in module.imports if each.level), None)
+    relative = next((each for each in module.imports if each.level and not each.fallback), None)
     if relative:
         reading.complain(
             KEY,

@@ -51,15 +51,16 @@ def make_plan(spec: MarSpec) -> Plan:
 
 def _members(spec: MarSpec) -> Iterator[Member]:
     for entry in spec.entries:
-        yield _member(entry.name, entry.source)
+        yield to_member(entry.name, entry.source)
     for file in spec.weights:
         if file.path is not None:
-            yield _member(file.target, file.path)
+            yield to_member(file.target, file.path)
     if spec.tarball is not None:
         yield Member(spec.tarball, _pack(spec.tarball, spec.tarball_entries))
 
 
-def _member(name: str, source: Path | bytes) -> Member:
+def to_member(name: str, source: Path | bytes) -> Member:
+    """Return a member that is executable if its file is, for its owner."""
     executable = isinstance(source, Path) and source.is_file() and source.stat().st_mode & 0o100
     return Member(name, source, bool(executable))
 
