@@ -121,7 +121,13 @@ def _resolve(reading: Reading, build: _Build) -> MarSpec | None:
     contents = _read_contents(reading, config)
     runtime = _choose_runtime(reading, contents, config)
     if contents.handler and runtime:
-        note_loading(reading, contents.handler, runtime.runtime, contents.weights)
+        note_loading(
+            reading,
+            contents.handler,
+            runtime.runtime,
+            contents.weights,
+            model_path=config.model_path,
+        )
     _name_references(config, contents.weights)
     requirements = resolve_requirements(reading, build.dependencies)
     examples, answers, example_entries = resolve_examples(reading)

@@ -14,6 +14,19 @@ if TYPE_CHECKING:
     from hatch_mar.project.reading import Reading
     from hatch_mar.project.spec import Entry, Handler, Initialize, WeightsFile
 
+BASE_HANDLER = "base_handler"
+"""The default handler that is BaseHandler itself."""
+NO_DOWNLOAD = (
+    "TorchServe downloads nothing; there, somebody has to put the file into the model directory"
+)
+NO_PATH = "TorchServe's BaseHandler does not look there; it needs the weights in the archive"
+NO_ONNX = (
+    "TorchServe's BaseHandler loads ONNX but cannot run it; a handler with its own `inference` can"
+)
+ENVELOPE = (
+    "TorchServe's base_handler takes no request as it comes; there, `service_envelope=body` in "
+    "config.properties unpacks it"
+)
 ONLY_HERE_UNPACKED = (
     "system.extra-files: only hatch-mar's server unpacks the tarball of a handler that "
     "does not use handler_factory; TorchServe will not"
@@ -21,11 +34,24 @@ ONLY_HERE_UNPACKED = (
 
 
 def note_loading(
-    reading: Reading, handler: Handler, runtime: str, weights: Iterable[WeightsFile]
+    reading: Reading,
+    handler: Handler,
+    runtime: str,
+    weights: Iterable[WeightsFile],
+    *,
+    model_path: str | None = None,
 ) -> None:
-    """Note what stock TorchServe cannot load by itself."""
+    """Note what stock TorchServe cannot load by itself.
+
+    `model_path` is where the author's model-config.yaml says that the weights are, if it does.
+    """
+    placed = {file.target: file.reference is not None for file in weights}
+    if handler.initialize == "inherited" and model_path is not None and not placed:
+        reading.note_stock(f"handler.model_path: {NO_PATH}")
+    if handler.manifest == BASE_HANDLER:
+        reading.note_stock(f"handler: {ENVELOPE}")
     for reason in why_not_loaded(
-        {file.target: file.reference is not None for file in weights},
+        placed,
         runtime=runtime,
         initialize=handler.initialize,
         own_inference=handler.own_inference,
@@ -47,10 +73,7 @@ def why_not_loaded(
     inherited = initialize == "inherited"
     for target, referenced in weights.items():
         if referenced:
-            yield (
-                f"{target}: TorchServe downloads nothing; there, somebody has to put the file "
-                "into the model directory"
-            )
+            yield f"{target}: {NO_DOWNLOAD}"
         elif inherited and target.endswith(".safetensors"):
             yield f"{target}: TorchServe's BaseHandler reads no safetensors"
     if not inherited:
@@ -58,10 +81,7 @@ def why_not_loaded(
     if runtime == "exported":
         yield "runtime: TorchServe's BaseHandler loads no exported programs"
     elif runtime == "onnx" and not own_inference:
-        yield (
-            "runtime: TorchServe's BaseHandler loads ONNX but cannot run it; "
-            "a handler with its own `inference` can"
-        )
+        yield f"runtime: {NO_ONNX}"
     elif runtime == "aoti" and any(target.endswith(".pt2") for target in weights):
         yield "runtime: TorchServe's BaseHandler loads a compiled `.so`, but no compiled `.pt2`"
     elif runtime == "tensorrt" and any(target.endswith(ENGINES) for target in weights):
