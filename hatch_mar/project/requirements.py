@@ -14,7 +14,6 @@ from hatch_mar.project.spec import Entry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from pathlib import Path
 
     from hatch_mar.project.reading import Reading
 
