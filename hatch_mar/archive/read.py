@@ -207,17 +207,29 @@ def open_archive(path: Path) -> Archive:
     Raises:
         ArchiveError: there is nothing, or nothing that can be read; it is no archive, or broken.
     """
+    kind, members = open_members(path)
+    return Archive(path, kind, members, name=path.resolve().name if kind == "dir" else _stem(path))
+
+
+def open_members(path: Path) -> tuple[Kind, Members]:
+    """Open what is at `path` without asking what its members say: not even whether they fit.
+
+    A sealed directory has those of the sealed members that are there, and nothing beside them.
+
+    Raises:
+        ArchiveError: as `open_archive`; not for a broken manifest or seal in a file.
+    """
     with reading(path):
         if not path.exists():
             raise ArchiveError(f"{path}: no such file or directory")
         if path.is_dir():
-            return open_directory(path)
+            return "dir", _directory_members(path)
         with path.open("rb") as file:
             magic = file.read(4)
         if magic[:2] == b"PK":
-            return _open_wheel(path) if path.suffix == ".whl" else _open_mar(path)
+            return _zip_members(path)
         if is_gzip(path):
-            return Archive(path, "tgz", TarMembers(path, strip=True), name=_stem(path))
+            return "tgz", TarMembers(path, strip=True)
     raise ArchiveError(f"{path}: neither a zip file, a gzipped tar nor a directory")
 
 
@@ -227,22 +239,23 @@ def open_directory(path: Path) -> Archive:
     Raises:
         ArchiveError: as `open_archive`.
     """
+    return Archive(path, "dir", _directory_members(path), name=path.resolve().name)
+
+
+def _directory_members(path: Path) -> FileMembers:
     root = _descend(path)
     seal_file = root / SEAL_NAME
-    if seal_file.is_file():
-        with reading(seal_file):
-            data = seal_file.read_bytes()
-        try:
-            names = [*Seal.from_json(data).members, SEAL_NAME]
-        except ArchiveError as error:
-            raise ArchiveError(f"{path}: {error}") from error
-        for name in names:
-            if find_flaw(name) is None and not (root / name).is_file():
-                raise ArchiveError(f"{path}: {name}: is in the seal, but not in the archive")
-        members = FileMembers(path, {name: root / name for name in names})
-    else:
-        members = FileMembers(path, dict(list_directory(root)))
-    return Archive(path, "dir", members, name=path.resolve().name)
+    if not seal_file.is_file():
+        return FileMembers(path, dict(list_directory(root)))
+    with reading(seal_file):
+        data = seal_file.read_bytes()
+    try:
+        names = [*Seal.from_json(data).members, SEAL_NAME]
+    except ArchiveError as error:
+        raise ArchiveError(f"{path}: {error}") from error
+    # What is missing, `Archive` finds; a name that is no name, `FileMembers`.
+    there = [name for name in names if find_flaw(name) is not None or (root / name).is_file()]
+    return FileMembers(path, {name: root / name for name in there})
 
 
 def _descend(path: Path) -> Path:
@@ -256,21 +269,25 @@ def _is_only_wrapper(entry: Path) -> bool:
     return entry.is_dir() and not entry.is_symlink() and entry.name != "MAR-INF"
 
 
-def _open_mar(path: Path) -> Archive:
-    return Archive(path, "mar", ZipMembers(path), name=_stem(path))
-
-
-def _open_wheel(path: Path) -> Archive:
+def _zip_members(path: Path) -> tuple[Kind, Members]:
     members = ZipMembers(path)
+    if path.suffix != ".whl":
+        return "mar", members
     try:
-        prefix = _model_prefix(path, members)
+        prefix = find_model_prefix(path, members)
     finally:
         members.close()
-    return Archive(path, "wheel", ZipMembers(path, prefix), name=_stem(path))
+    return "wheel", ZipMembers(path, prefix)
 
 
-def _model_prefix(path: Path, members: ZipMembers) -> str:
-    """Find the package that the wheel's own entry point names."""
+def find_model_prefix(path: Path, members: Members) -> str:
+    """Return the directory of the model in the wheel `path`, as its own entry point names it.
+
+    It ends in a slash.
+
+    Raises:
+        ArchiveError: the wheel has no model, or more than one.
+    """
     files = [name for name in members.names() if name.endswith(".dist-info/entry_points.txt")]
     if len(files) == 1:
         entry_points = configparser.ConfigParser(delimiters=("=",), interpolation=None)
