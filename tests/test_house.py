@@ -61,6 +61,7 @@ KNOWN_ONLY_TO: dict[str, set[str]] = {
     "httptools": {"api"},
     "python_multipart": {"api"},
     "click": {"cli"},
+    "isal": {"archive"},
 }
 """Which rooms know a library."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from hatch_mar.archive.members import hash_stream
+from hatch_mar.archive.measure import hash_stream
 from hatch_mar.archive.seal import Digest
 
 if TYPE_CHECKING:

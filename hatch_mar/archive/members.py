@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import os
 from contextlib import contextmanager
@@ -10,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Protocol, cast
 
 from hatch_mar.archive.names import NameLedger
-from hatch_mar.archive.tarball import CHUNK
 from hatch_mar.errors import ArchiveError, UnsafeArchiveError
 
 if TYPE_CHECKING:
@@ -105,17 +103,6 @@ class GuardedReader(io.RawIOBase):
 def guarded(raw: BinaryIO, where: str, size: int) -> BinaryIO:
     """Wrap `raw` so that it only ever raises `ArchiveError`, also when it has not `size` bytes."""
     return io.BufferedReader(GuardedReader(raw, where, size), 1 << 16)
-
-
-def hash_stream(source: BinaryIO, target: BinaryIO | None = None) -> tuple[str, int]:
-    """Read `source` to its end, into `target` if there is one; return sha256 and size."""
-    digest, size = hashlib.sha256(), 0
-    while data := source.read(CHUNK):
-        digest.update(data)
-        size += len(data)
-        if target is not None:
-            target.write(data)
-    return digest.hexdigest(), size
 
 
 class FileMembers:

@@ -14,7 +14,8 @@ import shutil
 import zipfile
 from typing import TYPE_CHECKING, BinaryIO
 
-from hatch_mar.archive.members import Members, hash_stream, reading
+from hatch_mar.archive.measure import hash_stream
+from hatch_mar.archive.members import Members, reading
 from hatch_mar.archive.staging import scratch_directory, staged_directory
 from hatch_mar.archive.tarred import TarMembers
 from hatch_mar.archive.zipped import ZipMembers

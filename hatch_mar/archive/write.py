@@ -6,7 +6,6 @@ all other members, is the last member. Everything else is sorted by name.
 
 from __future__ import annotations
 
-import hashlib
 import io
 import shutil
 import stat
@@ -16,11 +15,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 from hatch_mar.archive.manifest import MANIFEST_NAME, Manifest
+from hatch_mar.archive.measure import MeasuredReader, Sha256
 from hatch_mar.archive.names import NameLedger
 from hatch_mar.archive.seal import SEAL_NAME, Digest, Packing, Seal
 from hatch_mar.archive.staging import set_aside, staged_directory, staged_file
 from hatch_mar.archive.stamp import parse_stamp, zip_date
 from hatch_mar.archive.tarball import CHUNK, tar_entry, tar_writer
+from hatch_mar.archive.zipwriter import ZipWriter
 from hatch_mar.errors import ArchiveError
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
+    from hatch_mar.archive.measure import Advance
     from hatch_mar.archive.plan import Member, Plan
 
 UNIX = 3
@@ -54,10 +56,11 @@ class Recipe:
     packing: Packing
 
 
-def write_archive(plan: Plan, path: Path) -> Seal:
+def write_archive(plan: Plan, path: Path, *, advance: Advance | None = None) -> Seal:
     """Write `plan` to `path`, in the plan's format, and return its seal.
 
-    A directory archive that is there already is replaced; any other directory is not.
+    A directory archive that is there already is replaced; any other directory is not. `advance` is
+    told how many bytes of the members have been read since it was last told.
 
     Raises:
         ArchiveError: a source cannot be read or changes meanwhile, two members collide, or `path`
@@ -69,7 +72,8 @@ def write_archive(plan: Plan, path: Path) -> Seal:
         seals.append(_seal(plan, digests))
         return seals[0].to_json()
 
-    pack(_entries(plan), seal, path, Recipe(manifest=plan.manifest, packing=_packing(plan)))
+    recipe = Recipe(manifest=plan.manifest, packing=_packing(plan))
+    pack(_entries(plan), seal, path, recipe, advance=advance)
     return seals[0]
 
 
@@ -92,15 +96,19 @@ def pack(
     seal: Callable[[Mapping[str, Digest]], bytes],
     path: Path,
     recipe: Recipe,
+    *,
+    advance: Advance | None = None,
 ) -> None:
     """Write `entries`, in their order, and then what `seal` makes of their digests.
+
+    `advance` is told of the bytes as `write_archive` says.
 
     Raises:
         ArchiveError: as `write_archive`; `seal` may raise its own.
     """
     try:
         with _box(path, recipe) as box:
-            sealed = seal(_copy_all(entries, box))
+            sealed = seal(_copy_all(entries, box, advance))
             _copy(_generated(SEAL_NAME, sealed), box)
     except OSError as error:
         raise ArchiveError(f"{path}: cannot be written: {error.strerror or error}") from error
@@ -160,53 +168,28 @@ def _generated(name: str, data: bytes, *, executable: bool = False) -> Entry:
     )
 
 
-def _copy_all(entries: Iterable[Entry], box: _Box) -> dict[str, Digest]:
-    return {entry.name: _copy(entry, box) for entry in entries}
+def _copy_all(
+    entries: Iterable[Entry], box: _Box, advance: Advance | None = None
+) -> dict[str, Digest]:
+    return {entry.name: _copy(entry, box, advance) for entry in entries}
 
 
-def _copy(entry: Entry, box: _Box) -> Digest:
+def _copy(entry: Entry, box: _Box, advance: Advance | None = None) -> Digest:
     try:
         file = entry.open()
     except OSError as error:
         raise ArchiveError(f"{entry.origin}: cannot be read: {error.strerror}") from error
-    with file:
-        reader = _HashingReader(entry, file)
+    with file, Sha256() as sha256:
+        reader = MeasuredReader(file, sha256, size=entry.size, origin=entry.origin, advance=advance)
         box.add(entry, reader)
-        reader.read(1)  # a tar stops at the size it announced; whether the file does too, we ask
-    return reader.digest()
-
-
-class _HashingReader:
-    """A source that is measured as it is read."""
-
-    def __init__(self, entry: Entry, file: BinaryIO) -> None:
-        self._entry = entry
-        self._file = file
-        self._hash = hashlib.sha256()
-        self._size = 0
-
-    def read(self, count: int = CHUNK) -> bytes:
-        """Read `count` bytes, or what is left; not the announced size is an `ArchiveError`."""
-        try:
-            data = self._file.read(count)
-        except OSError as error:
-            raise ArchiveError(f"{self._entry.origin}: cannot be read: {error.strerror}") from error
-        self._size += len(data)
-        self._hash.update(data)
-        ended = len(data) < count
-        if self._size > self._entry.size or (ended and self._size < self._entry.size):
-            raise ArchiveError(f"{self._entry.origin}: changed while it was being read; try again")
-        return data
-
-    def digest(self) -> Digest:
-        """Return what has been read."""
-        return Digest(self._hash.hexdigest(), self._size, executable=self._entry.executable)
+        reader.expect_end()
+        return Digest(sha256.hexdigest(), sha256.size, executable=entry.executable)
 
 
 class _Box(Protocol):
     """An archive being written."""
 
-    def add(self, entry: Entry, source: _HashingReader) -> None:
+    def add(self, entry: Entry, source: MeasuredReader) -> None:
         """Copy `source` to the end of the archive."""
         ...
 
@@ -214,29 +197,26 @@ class _Box(Protocol):
 class _Sink:
     """A box that keeps nothing."""
 
-    def add(self, entry: Entry, source: _HashingReader) -> None:
+    def add(self, entry: Entry, source: MeasuredReader) -> None:
         del entry
         while source.read(CHUNK):
             pass
 
 
 class _ZipBox:
-    def __init__(self, file: zipfile.ZipFile, recipe: Recipe) -> None:
+    def __init__(self, file: ZipWriter, recipe: Recipe) -> None:
         self._zip = file
         self._date = zip_date(parse_stamp(recipe.manifest.created_on))
         deflated = recipe.packing.compression == "deflated"
         self._compression = zipfile.ZIP_DEFLATED if deflated else zipfile.ZIP_STORED
 
-    def add(self, entry: Entry, source: _HashingReader) -> None:
-        # The file is seekable and the size known before: zipfile then writes both into the local
-        # header. TorchServe's reader refuses a stored entry that has them behind its data.
+    def add(self, entry: Entry, source: MeasuredReader) -> None:
         info = zipfile.ZipInfo(entry.name, self._date)
         info.compress_type = self._compression
         info.create_system = UNIX
         info.external_attr = (stat.S_IFREG | (0o755 if entry.executable else 0o644)) << 16
         info.file_size = entry.size
-        with self._zip.open(info, "w") as target:
-            shutil.copyfileobj(source, target, CHUNK)
+        self._zip.add(info, source)
 
 
 class _TarBox:
@@ -245,7 +225,7 @@ class _TarBox:
         self._mtime = int(parse_stamp(recipe.manifest.created_on).timestamp())
         self._top = recipe.manifest.model_name
 
-    def add(self, entry: Entry, source: _HashingReader) -> None:
+    def add(self, entry: Entry, source: MeasuredReader) -> None:
         name = f"{self._top}/{entry.name}"  # TorchServe strips the first component
         header = tar_entry(name, entry.size, executable=entry.executable, mtime=self._mtime)
         self._tar.addfile(header, source)
@@ -256,7 +236,7 @@ class _DirectoryBox:
         self._directory = directory
         directory.chmod(0o755)
 
-    def add(self, entry: Entry, source: _HashingReader) -> None:
+    def add(self, entry: Entry, source: MeasuredReader) -> None:
         target = self._directory / entry.name
         self._make(target.parent)
         with target.open("xb") as file:
@@ -274,7 +254,7 @@ class _DirectoryBox:
 def _box(path: Path, recipe: Recipe) -> Iterator[_Box]:
     match recipe.packing.format:
         case "mar":
-            with staged_file(path) as file, zipfile.ZipFile(file, "w") as zipped:
+            with staged_file(path) as file, ZipWriter(file) as zipped:
                 yield _ZipBox(zipped, recipe)
         case "tgz":
             with staged_file(path) as file, tar_writer(file, gzip=True) as tar:
