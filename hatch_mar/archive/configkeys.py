@@ -31,6 +31,12 @@ class Key:
     """Whether TorchServe raises smaller values to `least`; it ignores them otherwise."""
     choices: tuple[str, ...] = ()
     """The values that make sense, whatever their case."""
+    unless_set: str = ""
+    """What holds where nothing is said, for a person."""
+    meaning: str
+    """One line of the reference."""
+    shown_only: bool = False
+    """Whether our runner reads and shows the key, but does as if it were not set."""
 
     @property
     def attribute(self) -> str:
@@ -97,36 +103,198 @@ def _either(choices: tuple[str, ...]) -> str:
 
 
 FRONTEND_KEYS = (
-    Key(name="minWorkers", kind="integer", least=1, clamped=True),
-    Key(name="maxWorkers", kind="integer", least=1),
-    Key(name="batchSize", kind="integer", least=1, clamped=True),
-    Key(name="maxBatchDelay", kind="integer", least=1),
-    Key(name="responseTimeout", kind="integer", least=1),
-    Key(name="startupTimeout", kind="integer", least=1),
-    Key(name="deviceType", kind="string", choices=("cpu", "gpu")),
-    Key(name="deviceIds", kind="integers", least=0),
-    Key(name="parallelType", kind="string", choices=("pp", "tp", "pptp", "custom", "")),
-    Key(name="parallelLevel", kind="integer", least=1),
-    Key(name="torchrun", kind="mapping"),
-    Key(name="maxRetryTimeoutInSec", kind="integer", least=0, clamped=True),
-    Key(name="clientTimeoutInMills", kind="integer", least=0),
-    Key(name="jobQueueSize", kind="integer", least=1),
-    Key(name="useJobTicket", kind="boolean"),
-    Key(name="sequenceBatching", kind="boolean"),
-    Key(name="sequenceMaxIdleMSec", kind="integer", least=0),
-    Key(name="sequenceTimeoutMSec", kind="integer", least=0),
-    Key(name="maxSequenceJobQueueSize", kind="integer", least=1),
-    Key(name="maxNumSequence", kind="integer", least=1),
-    Key(name="continuousBatching", kind="boolean"),
-    Key(name="asyncCommunication", kind="boolean"),
-    Key(name="useVenv", kind="boolean"),
-    Key(name="isolate", kind="boolean"),
+    Key(
+        name="minWorkers",
+        kind="integer",
+        least=1,
+        clamped=True,
+        unless_set="one per GPU, or one",
+        meaning="Worker processes to start with. Nothing without `maxWorkers`.",
+    ),
+    Key(
+        name="maxWorkers",
+        kind="integer",
+        least=1,
+        unless_set="as many as `minWorkers`",
+        meaning="The most worker processes. Nothing without `minWorkers`.",
+    ),
+    Key(
+        name="batchSize",
+        kind="integer",
+        least=1,
+        clamped=True,
+        unless_set="1",
+        meaning="The most requests that a worker gets at once.",
+    ),
+    Key(
+        name="maxBatchDelay",
+        kind="integer",
+        least=1,
+        unless_set="no delay; TorchServe waits 100",
+        meaning="Milliseconds that an idle worker waits for a batch to fill.",
+    ),
+    Key(
+        name="responseTimeout",
+        kind="integer",
+        least=1,
+        unless_set="120",
+        meaning="Seconds; a worker that takes longer for a batch is replaced.",
+    ),
+    Key(
+        name="startupTimeout",
+        kind="integer",
+        least=1,
+        unless_set="120",
+        meaning="Seconds that loading may take.",
+    ),
+    Key(
+        name="deviceType",
+        kind="string",
+        choices=("cpu", "gpu"),
+        unless_set="GPUs if there are any",
+        meaning="Where workers run.",
+    ),
+    Key(
+        name="deviceIds",
+        kind="integers",
+        least=0,
+        unless_set="all",
+        meaning="Physical numbers of the GPUs to use.",
+    ),
+    Key(
+        name="parallelType",
+        kind="string",
+        choices=("pp", "tp", "pptp", "custom", ""),
+        meaning="The model spreads itself: a worker sees every GPU that it may use.",
+    ),
+    Key(
+        name="parallelLevel",
+        kind="integer",
+        least=1,
+        meaning="GPUs per worker. Nothing without `parallelType`.",
+        shown_only=True,
+    ),
+    Key(
+        name="torchrun",
+        kind="mapping",
+        meaning="Options of torchrun, under which TorchServe starts the worker.",
+        shown_only=True,
+    ),
+    Key(
+        name="maxRetryTimeoutInSec",
+        kind="integer",
+        least=0,
+        clamped=True,
+        unless_set="300",
+        meaning="Seconds for which a dying worker is started again and again.",
+    ),
+    Key(
+        name="clientTimeoutInMills",
+        kind="integer",
+        least=0,
+        unless_set="0: as long as it takes",
+        meaning="Milliseconds; a request that waited longer is answered 408 and not run.",
+    ),
+    Key(
+        name="jobQueueSize",
+        kind="integer",
+        least=1,
+        unless_set="100",
+        meaning="Requests that may wait; more are answered 503.",
+    ),
+    Key(
+        name="useJobTicket",
+        kind="boolean",
+        unless_set="false",
+        meaning="Whether a request is taken only by an idle worker, and else answered 503.",
+    ),
+    Key(
+        name="sequenceBatching",
+        kind="boolean",
+        unless_set="false",
+        meaning="Whether the requests of a sequence go to one worker, in order. "
+        "Needs `sequenceMaxIdleMSec`.",
+        shown_only=True,
+    ),
+    Key(
+        name="sequenceMaxIdleMSec",
+        kind="integer",
+        least=0,
+        unless_set="0",
+        meaning="Milliseconds after which an idle sequence ends.",
+        shown_only=True,
+    ),
+    Key(
+        name="sequenceTimeoutMSec",
+        kind="integer",
+        least=0,
+        unless_set="0",
+        meaning="Milliseconds after which a sequence times out.",
+        shown_only=True,
+    ),
+    Key(
+        name="maxSequenceJobQueueSize",
+        kind="integer",
+        least=1,
+        unless_set="1",
+        meaning="Requests of one sequence that may wait.",
+        shown_only=True,
+    ),
+    Key(
+        name="maxNumSequence",
+        kind="integer",
+        least=1,
+        unless_set="1",
+        meaning="Sequences at a time.",
+        shown_only=True,
+    ),
+    Key(
+        name="continuousBatching",
+        kind="boolean",
+        unless_set="false",
+        meaning="Whether requests may join a batch that is running.",
+        shown_only=True,
+    ),
+    Key(
+        name="asyncCommunication",
+        kind="boolean",
+        unless_set="false",
+        meaning="Whether the handler's `handle` is a coroutine that answers when it likes.",
+        shown_only=True,
+    ),
+    Key(
+        name="useVenv",
+        kind="boolean",
+        unless_set="false",
+        meaning="Whether TorchServe gives the model a virtual environment of its own.",
+        shown_only=True,
+    ),
+    Key(
+        name="isolate",
+        kind="boolean",
+        unless_set="where it is safe",
+        meaning="Whether a failed batch is run again in halves, so that one bad request fails "
+        "alone. Safe: handlers of `handler_factory`, and subclasses of BaseHandler that keep its "
+        "`handle`. TorchServe does not know this key.",
+    ),
 )
 """The keys that decide how a model is served. `isolate` is ours; TorchServe ignores it."""
 
 SYSTEM_KEYS = (
-    Key(name="maxGPUMemory", kind="integer", least=1),
-    Key(name="decodeImages", kind="string", choices=("auto", "never", "always")),
+    Key(
+        name="maxGPUMemory",
+        kind="integer",
+        least=1,
+        meaning="MB of its GPU's memory that one worker may take.",
+    ),
+    Key(
+        name="decodeImages",
+        kind="string",
+        choices=("auto", "never", "always"),
+        unless_set="auto",
+        meaning="When bytes reach `preprocess_function` as a PIL image: if the content type is "
+        "`image/...`, never, or whenever they are an image.",
+    ),
 )
 """Keys of the section `system`, beside `extraFiles`, which is a string or a list of them."""
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from hatch_mar.archive.configkeys import FRONTEND_KEYS, snake
+from typing import Any
+
+from hatch_mar.archive.configkeys import FRONTEND_KEYS, JAVA_INTEGER, SECTIONS, Key, Kind, snake
 
 
 def kebab(key: str) -> str:
@@ -16,3 +18,42 @@ SYSTEM_KEYS = {
     "max-gpu-memory": "maxGPUMemory",
     "decode-images": "decodeImages",
 }
+_INTEGER = {"type": "integer", "maximum": JAVA_INTEGER.stop - 1}
+_TYPES: dict[Kind, dict[str, Any]] = {
+    "integer": _INTEGER,
+    "boolean": {"type": "boolean"},
+    "string": {"type": "string"},
+    "integers": {"type": "array", "items": _INTEGER, "minItems": 1, "uniqueItems": True},
+    "mapping": {"type": "object"},
+}
+
+
+def serve_schema() -> dict[str, Any]:
+    """Return the JSON schema of `[tool.mar.serve]`: its known keys; others are the handler's."""
+    known = {kebab(key.name): _key_schema(key) for key in FRONTEND_KEYS}
+    sections = {name: {"type": "object"} for name in SECTIONS if name not in ("system", "pt2")}
+    return {"type": "object", "properties": {**known, **sections}}
+
+
+def _key_schema(key: Key) -> dict[str, Any]:
+    schema = {"description": key.meaning, **_TYPES[key.kind]}
+    if key.choices:
+        any_case = "|".join(
+            "".join(_either_case(letter) for letter in each) for each in key.choices
+        )
+        return {
+            "description": key.meaning,
+            "anyOf": [
+                {"enum": list(key.choices)},
+                {"type": "string", "pattern": f"^({any_case})$"},
+            ],
+        }
+    if key.least is not None and key.kind == "integers":
+        schema["items"] = {**_INTEGER, "minimum": key.least}
+    elif key.least is not None:
+        schema["minimum"] = key.least
+    return schema
+
+
+def _either_case(letter: str) -> str:
+    return f"[{letter}{letter.upper()}]"

@@ -7,11 +7,23 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    WithJsonSchema,
+)
 
-from hatch_mar.project.names import SCRIPT_TEMPLATE, is_served_name
+from hatch_mar.project.names import NAME_PATTERN, SCRIPT_TEMPLATE, is_served_name
+from hatch_mar.project.serve_keys import serve_schema
+
+if TYPE_CHECKING:
+    from pydantic import GetJsonSchemaHandler
+    from pydantic_core import CoreSchema
 
 UNITS = {
     "B": 1,
@@ -25,6 +37,14 @@ UNITS = {
     "TIB": 1024**4,
 }
 
+# Patterns that Python and ECMAScript read alike: the schema has them too.
+NOT_EMPTY = r"\S"
+SIZE = r"\s*([0-9]{1,15}(?:\.[0-9]{1,15})?)\s*([kKmMgGtT][iI]?[bB]|[bB]?)\s*"
+VERSION = r"[A-Za-z0-9][A-Za-z0-9_.!+-]*"
+TAG = r"[A-Za-z0-9_.]+-[A-Za-z0-9_.]+-[A-Za-z0-9_.]+"
+CONTENT_TYPE = r"[!-~]+/[!-~]+(;[ -~]*)?"
+DIGEST = r"(sha256:)?[0-9A-Fa-f]{64}"
+
 
 def parse_size(value: str | int) -> int:
     """Return the bytes that `100 MB`, `1.5 GiB` or a plain number of bytes stand for.
@@ -36,11 +56,10 @@ def parse_size(value: str | int) -> int:
         if value < 0:
             raise ValueError(f"{value} is not a size")
         return value
-    match = re.fullmatch(r"\s*(\d{1,15}(?:\.\d+)?)\s*([A-Za-z]*)\s*", value)
-    unit = UNITS.get(match[2].upper() or "B") if match else None
-    if match is None or unit is None:
+    match = re.fullmatch(SIZE, value)
+    if match is None:
         raise ValueError(f"'{value}' is not a size; write it like '100 MB' or '2 GiB'")
-    return int(float(match[1]) * unit)
+    return int(float(match[1]) * UNITS[match[2].upper() or "B"])
 
 
 def weights_tables(value: object) -> object:
@@ -64,7 +83,7 @@ def _served_name(value: str) -> str:
 
 
 def _served_version(value: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.!+-]*", value):
+    if not re.fullmatch(VERSION, value):
         raise ValueError(
             f"'{value}' cannot be part of a URL; it must begin with a letter or digit and hold "
             "only letters, digits, '_', '.', '!', '+' and '-'"
@@ -73,22 +92,21 @@ def _served_version(value: str) -> str:
 
 
 def _tag(value: str) -> str:
-    if value != "auto" and not re.fullmatch(r"[\w.]+-[\w.]+-[\w.]+", value, re.ASCII):
+    if value != "auto" and not re.fullmatch(TAG, value):
         raise ValueError(f"'{value}' is not a wheel's tag; write it like 'py3-none-any'")
     return value
 
 
 def _content_type(value: str) -> str:
-    if not re.fullmatch(r"[!-~]+/[!-~]+(;[ -~]*)?", value):
+    if not re.fullmatch(CONTENT_TYPE, value):
         raise ValueError(f"'{value}' is not a content type; write it like 'image/png'")
     return value
 
 
 def _digest(value: str) -> str:
-    digest = value.removeprefix("sha256:").lower()
-    if not re.fullmatch(r"[0-9a-f]{64}", digest):
+    if not re.fullmatch(DIGEST, value):
         raise ValueError(f"'{value}' is not a sha256; it has 64 hex digits (`sha256sum FILE`)")
-    return digest
+    return value.removeprefix("sha256:").lower()
 
 
 def _size(value: str | int) -> str | int:
@@ -102,7 +120,43 @@ def _not_empty(value: str) -> str:
     return value
 
 
-Text = Annotated[str, AfterValidator(_not_empty)]
+def _like(pattern: str) -> WithJsonSchema:
+    """Return what the schema says of a string: all of it matches, in Python and in ECMAScript."""
+    return WithJsonSchema({"type": "string", "pattern": f"^(?:{pattern})$"})
+
+
+class _OneOrMore:
+    """What the schema says of `weights`: every way to write it that `weights_tables` knows."""
+
+    @staticmethod
+    def __get_pydantic_json_schema__(
+        core_schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        table = handler(core_schema)["items"]
+        path = {"type": "string", "pattern": NOT_EMPTY}
+        return {"anyOf": [path, table, {"type": "array", "items": {"anyOf": [path, table]}}]}
+
+
+Text = Annotated[
+    str, AfterValidator(_not_empty), WithJsonSchema({"type": "string", "pattern": NOT_EMPTY})
+]
+Name = Annotated[str, AfterValidator(_served_name), _like(NAME_PATTERN.pattern)]
+Version = Annotated[str, AfterValidator(_served_version), _like(VERSION)]
+Tag = Annotated[str, AfterValidator(_tag), _like(f"auto|{TAG}")]
+ContentType = Annotated[str, AfterValidator(_content_type), _like(CONTENT_TYPE)]
+Digest = Annotated[str, AfterValidator(_digest), _like(DIGEST)]
+Size = Annotated[
+    str | int,
+    AfterValidator(_size),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "integer", "minimum": 0},
+                {"type": "string", "pattern": f"^(?:{SIZE})$"},
+            ]
+        }
+    ),
+]
 
 
 class _Table(BaseModel):
@@ -127,7 +181,7 @@ class WeightsTable(_Table):
     """Path in the model directory; the source's own file name if left out."""
     place: Literal["auto", "embed", "reference"] = "auto"
     """In the archive, or named by it; `auto`: a URI is named, a local file goes in."""
-    sha256: Annotated[str, AfterValidator(_digest)] | None = None
+    sha256: Digest | None = None
     """What the file's bytes must be. A reference needs it."""
     size: Annotated[int, Field(ge=0)] | None = None
     """Bytes."""
@@ -166,7 +220,7 @@ class ExampleTable(_Table):
     """File with the request's body."""
     output: Text
     """File with the expected answer: JSON is compared by value, anything else by bytes."""
-    content_type: Annotated[str, AfterValidator(_content_type)] | None = None
+    content_type: ContentType | None = None
     """Content type sent with the input; guessed from the input's suffix if left out."""
     rtol: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1e-4
     """Relative tolerance of numbers."""
@@ -196,20 +250,20 @@ class WheelTable(_Table):
 
     embed: Literal["auto", "always", "never"] = "auto"
     """Whether local weights may be embedded: up to `embed-limit`, always, or never."""
-    embed_limit: Annotated[str | int, AfterValidator(_size)] = "100 MB"
+    embed_limit: Size = "100 MB"
     """Above this, a local file needs an explicit `place = "embed"` or a URI."""
     script: str | bool = SCRIPT_TEMPLATE
     """Name of the console script; false for none."""
-    tag: Annotated[str, AfterValidator(_tag)] = "auto"
+    tag: Tag = "auto"
     """The wheel's platform tag."""
 
 
 class MarTable(_Table):
     """`[tool.mar]`."""
 
-    name: Annotated[str, AfterValidator(_served_name)] | None = None
+    name: Name | None = None
     """Served name; the project's own if left out."""
-    version: Annotated[str, AfterValidator(_served_version)] | None = None
+    version: Version | None = None
     """Served version; the project's own if left out."""
     description: str | None = None
     """One line about the model; the project's own if left out."""
@@ -224,7 +278,7 @@ class MarTable(_Table):
     """The class in it, where it has several."""
     model_args: dict[str, Any] = {}
     """Keyword arguments for that class."""
-    weights: Annotated[list[WeightsTable], BeforeValidator(weights_tables)] = []
+    weights: Annotated[list[WeightsTable], BeforeValidator(weights_tables), _OneOrMore()] = []
     """A path, a table, or an array of either."""
     runtime: Literal[
         "auto", "eager", "torchscript", "onnx", "tensorrt", "exported", "aoti", "custom"
@@ -238,7 +292,7 @@ class MarTable(_Table):
     """`project` for the project's dependencies, a file, or a list."""
     config: Text | None = None
     """TorchServe's own file; `model-config.yaml` if that exists."""
-    serve: dict[str, Any] = {}
+    serve: Annotated[dict[str, Any], WithJsonSchema(serve_schema())] = {}
     """The same keys in kebab-case, laid over the file."""
     system: SystemTable = SystemTable()
     """The `system` section of the same file."""
