@@ -22,13 +22,21 @@ def distinct(entries: Iterable[Entry]) -> tuple[Entry, ...]:
     return tuple({(entry.name, entry.source): entry for entry in entries}.values())
 
 
+def _another_place(entry: Entry) -> str:
+    place = "`target`" if entry.key.startswith("weights") else "`{ from, to }`"
+    return f"give one another place ({place}) or name"
+
+
 def find_collisions(
-    entries: Iterable[Entry], relative: Callable[[Path], str]
+    entries: Iterable[Entry],
+    relative: Callable[[Path], str],
+    remedy: Callable[[Entry], str] = _another_place,
 ) -> Iterator[tuple[str, str]]:
     """Yield each key whose file cannot be where it is meant to be, with the reason.
 
     Names are compared as on a file system that ignores case and Unicode form: an archive must
-    unpack on any machine. `relative` returns a source as its author would write it.
+    unpack on any machine. `relative` returns a source as its author would write it, `remedy` what
+    to do about an entry that is second to a place.
     """
     places: dict[str, Entry] = {}
     folders: dict[str, Entry] = {}
@@ -46,12 +54,8 @@ def find_collisions(
         other = places.get(folded) or folders.get(folded) or above
         if other is not None:
             first, second = _describe(entry, relative), _describe(other, relative)
-            remedy = "`target`" if entry.key.startswith("weights") else "`{ from, to }`"
-            message = (
-                f"{first} collides with {second} of `{other.key}` in the model directory; "
-                f"give one another place ({remedy}) or name"
-            )
-            yield entry.key, message
+            message = f"{first} collides with {second} of `{other.key}` in the model directory"
+            yield entry.key, f"{message}; {remedy(entry)}"
             continue
         places[folded] = entry
         for parent in parents:
