@@ -15,3 +15,23 @@ Ask = Callable[..., Request]
 """Makes a request with one body."""
 RunPython = Callable[..., Any]
 """Runs code in a process of its own and returns the JSON it prints last."""
+
+
+def linear_as_onnx(layer: Any) -> bytes:
+    """Return a `torch.nn.Linear` as an ONNX model: input `x`, output `y`, any number of rows."""
+    import onnx  # noqa: PLC0415 - most tests of models need no ONNX
+
+    helper, real = onnx.helper, onnx.TensorProto.FLOAT
+    graph = helper.make_graph(
+        [helper.make_node("Gemm", ["x", "weight", "bias"], ["y"], transB=1)],
+        "linear",
+        [helper.make_tensor_value_info("x", real, ["rows", layer.in_features])],
+        [helper.make_tensor_value_info("y", real, ["rows", layer.out_features])],
+        [
+            onnx.numpy_helper.from_array(getattr(layer, name).detach().numpy(), name)
+            for name in ("weight", "bias")
+        ],
+    )
+    opset = helper.make_opsetid("", 17)
+    model = helper.make_model(graph, opset_imports=[opset], ir_version=8)
+    return bytes(model.SerializeToString())
