@@ -68,6 +68,13 @@ class Reading:
         self.notes.append(message)
         self.stock.append(message)
 
+    def suggest_package(self, place: str, package: str) -> None:
+        """Note that what is imported at `place` is here, and not in the archive."""
+        self.notes.append(
+            f"{place}: '{package}' is not in the archive, only in what pip installs; "
+            f'`packages = ["{package}"]` takes it along'
+        )
+
     def origin(self, path: KeyPath) -> Origin:
         """Return where the setting at `path` stands."""
         return self.document.origin(path)

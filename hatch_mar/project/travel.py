@@ -147,10 +147,7 @@ def _complain_of_stragglers(
                 )
                 reading.complain_of_file(stop.path, f"line {each.line}", message)
         elif "." not in target and _is_package(reading, base):
-            reading.notes.append(
-                f"{place}: '{target}' is not in the archive, only in what pip installs; "
-                f'`packages = ["{target}"]` takes it along'
-            )
+            reading.suggest_package(place, target)
 
 
 def _is_package(reading: Reading, base: Path) -> bool:
