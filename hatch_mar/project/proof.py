@@ -23,8 +23,14 @@ from hatch_mar.project.archived import (
 from hatch_mar.project.baggage import PACKAGE_FILE
 from hatch_mar.project.requirements import find_flaws
 from hatch_mar.project.runtime import ROWS, STATE_DICTS
-from hatch_mar.project.source import SourceError
-from hatch_mar.project.stock import ENVELOPE, NO_UNPACKING, find_obstacles
+from hatch_mar.project.source import Module, SourceError
+from hatch_mar.project.stock import (
+    BASE_HANDLER,
+    ENVELOPE,
+    NO_PATH,
+    ONLY_HERE_UNPACKED,
+    why_not_loaded,
+)
 from hatch_mar.project.travel import FACTORY_MODULE, PACKAGE_MODULE
 
 if TYPE_CHECKING:
@@ -129,24 +135,25 @@ def _find_handler(archive: Archive, proof: Proof, server: OurServer) -> None:
         return
     if handler.default is not None and handler.default not in server.default_handlers:
         proof.not_here.append(f"handler: hatch-mar has no default handler '{handler.default}' yet")
-    if handler.default == FACTORY_MODULE:
-        proof.notes.append(f"handler: {ENVELOPE}")
+    if handler.default == BASE_HANDLER:
+        proof.not_stock.append(f"handler: {ENVELOPE}")
     if handler.only_here:
         proof.not_stock.append(handler.only_here)
-    for each in handler.module.imports if handler.module else ():
-        ours = (
-            each.top != STOCK_PACKAGE
-            or each.level
-            or each.fallback
-            or server.has_module(each.module)
-        )
-        if not ours:
-            proof.not_here.append(
-                f"handler: line {each.line}: hatch-mar has no module '{each.module}'"
-            )
-        if each.top == PACKAGE_MODULE and not each.fallback and PACKAGE_FILE not in archive:
+    if handler.module is not None:
+        _judge_imports(archive, proof, handler.module, server)
+
+
+def _judge_imports(archive: Archive, proof: Proof, module: Module, server: OurServer) -> None:
+    """Say which server lacks what the handler cannot do without."""
+    for each in module.imports:
+        if each.fallback or each.level:
+            continue
+        where = f"handler: line {each.line}"
+        if each.top == STOCK_PACKAGE and not server.has_module(each.module):
+            proof.not_here.append(f"{where}: hatch-mar has no module '{each.module}'")
+        if each.top == PACKAGE_MODULE and PACKAGE_FILE not in archive:
             proof.not_stock.append(
-                f"handler: line {each.line}: hatch_mar has to be installed beside TorchServe; "
+                f"{where}: hatch_mar has to be installed beside TorchServe; "
                 f"import {FACTORY_MODULE} instead"
             )
 
@@ -162,11 +169,9 @@ def _judge_loading(
     path = path if isinstance(path, str) and path not in referenced else None
     weights = manifest.serialized_file or next(iter(referenced), path)
     inherited = handler.initialize == "inherited"
-    if manifest.serialized_file and not {manifest.serialized_file} & {
-        *archive.names(),
-        *referenced,
-    }:
-        _miss(proof, "serializedFile", manifest.serialized_file, fatal=inherited)
+    file = manifest.serialized_file
+    if file and file not in archive and file not in referenced:
+        _miss(proof, "serializedFile", file, fatal=inherited)
     if manifest.model_file and manifest.model_file not in archive:
         _miss(proof, "modelFile", manifest.model_file, fatal=inherited)
     proof.runtime = "custom" if handler.initialize == "own" else _runtime(archive, weights)
@@ -174,13 +179,14 @@ def _judge_loading(
         proof.runtime = archive.seal.runtime
     if inherited:
         _judge_inherited(archive, proof, weights)
+        if path is not None and not file and not referenced:
+            proof.not_stock.append(f"handler.model_path: {NO_PATH}")
     held = {file: False} if file and file not in referenced else {}
-    proof.not_stock += find_obstacles(
+    proof.not_stock += why_not_loaded(
         {**held, **referenced},
         runtime=proof.runtime or "custom",
         initialize=handler.initialize,
         own_inference=handler.own_inference,
-        model_path=path,
     )
 
 
@@ -242,7 +248,7 @@ def _judge_unpacking(
     imports = handler.module.imports if handler.module else ()
     unpacked = has_factory(archive) and any(each.module == FACTORY_MODULE for each in imports)
     if config.system_extra_files and not unpacked:
-        proof.not_stock.append(NO_UNPACKING)
+        proof.not_stock.append(ONLY_HERE_UNPACKED)
 
 
 def _judge_requirements(archive: Archive, proof: Proof) -> None:
@@ -253,13 +259,11 @@ def _judge_requirements(archive: Archive, proof: Proof) -> None:
         proof.notes.append(f"{name}: named in the manifest, but not in the archive")
         return
     try:
-        proof.notes += [
-            f"{name}: line {line}: {why}" for line, why in find_flaws(archive.read(name))
-        ]
+        flaws = list(find_flaws(archive.read(name)))
     except UnicodeDecodeError as error:
         proof.notes.append(f"{name}: is not UTF-8: {error}")
-        return
-    proof.notes += [f"{name}: line {line}: {why}" for line, why in flaws]
+    else:
+        proof.notes += [f"{name}: line {line}: {why}" for line, why in flaws]
 
 
 def _read_sources(archive: Archive, proof: Proof) -> None:

@@ -27,7 +27,7 @@ ENVELOPE = (
     "TorchServe's base_handler takes no request as it comes; there, `service_envelope=body` in "
     "config.properties unpacks it"
 )
-NO_UNPACKING = (
+ONLY_HERE_UNPACKED = (
     "system.extra-files: only hatch-mar's server unpacks the tarball of a handler that "
     "does not use handler_factory; TorchServe will not"
 )
@@ -36,33 +36,31 @@ NO_UNPACKING = (
 def note_loading(
     reading: Reading,
     handler: Handler,
-    runtime: Runtime,
+    runtime: str,
     weights: Iterable[WeightsFile],
+    *,
     model_path: str | None = None,
 ) -> None:
     """Note what stock TorchServe cannot load by itself.
 
     `model_path` is where the author's model-config.yaml says that the weights are, if it does.
     """
-    for obstacle in find_obstacles(
-        {file.target: file.reference is not None for file in weights},
+    placed = {file.target: file.reference is not None for file in weights}
+    if handler.initialize == "inherited" and model_path is not None and not placed:
+        reading.note_stock(f"handler.model_path: {NO_PATH}")
+    if handler.manifest == BASE_HANDLER:
+        reading.note_stock(f"handler: {ENVELOPE}")
+    for reason in why_not_loaded(
+        placed,
         runtime=runtime,
         initialize=handler.initialize,
         own_inference=handler.own_inference,
-        model_path=model_path,
     ):
-        reading.note_stock(obstacle)
-    if handler.kind == "default" and handler.manifest == FACTORY_MODULE:
-        reading.notes.append(f"handler: {ENVELOPE}")
+        reading.note_stock(reason)
 
 
-def find_obstacles(
-    weights: Mapping[str, bool],
-    *,
-    runtime: str,
-    initialize: Initialize,
-    own_inference: bool,
-    model_path: str | None = None,
+def why_not_loaded(
+    weights: dict[str, bool], *, runtime: str, initialize: Initialize, own_inference: bool
 ) -> Iterator[str]:
     """Yield why stock TorchServe cannot load a model by itself.
 
@@ -71,26 +69,26 @@ def find_obstacles(
         runtime: How the model is loaded.
         initialize: Whose `initialize` does it.
         own_inference: Whether the handler brings its own `inference`.
-        model_path: Where model-config.yaml says that the weights are, if it does.
     """
     inherited = initialize == "inherited"
     for target, referenced in weights.items():
         if referenced:
             yield f"{target}: {NO_DOWNLOAD}"
         elif inherited and target.endswith(".safetensors"):
-            yield f"{target}: {NO_SAFETENSORS}"
+            yield f"{target}: TorchServe's BaseHandler reads no safetensors"
     if not inherited:
         return
-    if model_path is not None and not weights:
-        yield f"handler.model_path: {NO_PATH}"
     if runtime == "exported":
-        yield f"runtime: {NO_EXPORTED}"
+        yield "runtime: TorchServe's BaseHandler loads no exported programs"
     elif runtime == "onnx" and not own_inference:
         yield f"runtime: {NO_ONNX}"
     elif runtime == "aoti" and any(target.endswith(".pt2") for target in weights):
-        yield f"runtime: {NO_COMPILED}"
+        yield "runtime: TorchServe's BaseHandler loads a compiled `.so`, but no compiled `.pt2`"
     elif runtime == "tensorrt" and any(target.endswith(ENGINES) for target in weights):
-        yield f"runtime: {NO_ENGINES}"
+        yield (
+            "runtime: TorchServe's BaseHandler loads no TensorRT engine, only the `.pt` that "
+            "torch-tensorrt makes"
+        )
 
 
 def note_unpacking(
@@ -100,7 +98,7 @@ def note_unpacking(
     if not tuple(packed) or any(entry.name == FACTORY_FILE for entry in plain):
         return
     if not travel.imports_factory and not travel.imports_package:
-        reading.note_stock(NO_UNPACKING)
+        reading.note_stock(ONLY_HERE_UNPACKED)
     elif travel.before_unpacking:
         names = ", ".join(dict.fromkeys(travel.before_unpacking))
         reading.note_stock(
