@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-import shutil
+import tempfile
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hatch_mar.archive.manifest import MANIFEST_NAME
-from hatch_mar.errors import Problem, ProblemsError
+from hatch_mar.archive.staging import PREFIX as STAGED
+from hatch_mar.archive.staging import set_aside
+from hatch_mar.archive.write import write_archive
+from hatch_mar.errors import ArchiveError, Problem, ProblemsError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from hatch_mar.archive.plan import Plan
     from hatch_mar.project.spec import MarSpec
 
 DIRECTORY_VARIABLE = "HATCH_MAR_DIR"
@@ -39,6 +44,53 @@ def archive_directory(
     return (root / asked).resolve()
 
 
+class StagedArchive:
+    """An archive that has been written, and becomes visible when the wheel is there.
+
+    It waits in a hidden directory beside its place, which is gone when the process ends, whoever
+    ended it: another hook may fail before the wheel is finished.
+    """
+
+    def __init__(self, plan: Plan, path: Path) -> None:
+        """Write the archive of `plan`, to be put at `path`.
+
+        Raises:
+            ArchiveError: a source cannot be read, or changes meanwhile.
+            OSError: there is no place to write to.
+        """
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.path = path
+        self._scratch = tempfile.TemporaryDirectory(
+            prefix=STAGED, dir=path.parent, ignore_cleanup_errors=True
+        )
+        self._staged = Path(self._scratch.name, path.name)
+        self.seal = write_archive(plan, self._staged)
+
+    def put(self) -> None:
+        """Move the archive to its place; one that is there is replaced.
+
+        Raises:
+            ArchiveError: something is there that is no archive.
+            OSError: it cannot be moved.
+        """
+        with set_aside(self.path) if _is_replaceable(self.path) else nullcontext():
+            self._staged.replace(self.path)
+        self.discard()
+
+    def discard(self) -> None:
+        """Remove what has not been put in its place."""
+        self._scratch.cleanup()
+
+
+def _is_replaceable(path: Path) -> bool:
+    """Tell whether `path` is a directory archive: a directory cannot be replaced in one step."""
+    if not path.is_dir() or not any(path.iterdir()):
+        return False
+    if not (path / MANIFEST_NAME).is_file():
+        raise ArchiveError(f"{path}: a directory that is no model archive; remove it or rename it")
+    return True
+
+
 def is_wanted(spec: MarSpec, environ: Mapping[str, str]) -> bool:
     """Tell whether a wheel build should write the archive too.
 
@@ -61,12 +113,3 @@ def notice(archive: Path, *, root: Path, build_directory: Path) -> str:
 
 def _below(path: Path, root: Path) -> Path:
     return path.relative_to(root) if path.is_relative_to(root) else path
-
-
-def remove_archives(directory: Path) -> None:
-    """Remove what earlier builds left in the build directory, whichever version they were of."""
-    for archive in directory.glob("*.mar"):
-        if archive.is_file():
-            archive.unlink()
-        elif (archive / MANIFEST_NAME).is_file():
-            shutil.rmtree(archive)

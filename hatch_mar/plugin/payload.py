@@ -83,6 +83,14 @@ class Stage:
     stored: tuple[Member, ...]
     """Big members, which are added when the wheel is there."""
 
+    def lay_out(self, members: Iterable[Member]) -> list[str]:
+        """Lay out more `members`, and return where they are."""
+        places = [Path(self.scratch.name, member.name) for member in members]
+        for member, place in zip(members, places, strict=True):
+            place.parent.mkdir(parents=True, exist_ok=True)
+            _lay(member, place)
+        return [str(place) for place in places]
+
     def close(self) -> None:
         """Remove the scratch directory."""
         self.scratch.cleanup()
@@ -102,6 +110,24 @@ def stage(members: Iterable[Member]) -> Stage:
         _lay(member, place)
         force_include[str(place)] = member.name
     return Stage(scratch, force_include, tuple(stored))
+
+
+def stage_sources(files: Mapping[str, Path]) -> Stage:
+    """Have `files`, by their places in an sdist, packed as files.
+
+    hatchling packs a symbolic link as a link, which would point to nothing where the sdist is
+    unpacked. It takes a file once, so that of two links to one file the second becomes a copy.
+    """
+    scratch = tempfile.TemporaryDirectory(prefix="hatch-mar-", ignore_cleanup_errors=True)
+    force_include: dict[str, str] = {}
+    for place, path in sorted(files.items(), key=lambda item: item[1].is_symlink()):
+        real = path.resolve()
+        if str(real) in force_include:
+            real = Path(scratch.name, place)
+            real.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, real)
+        force_include[str(real)] = place
+    return Stage(scratch, force_include, ())
 
 
 def _lay(member: Member, place: Path) -> None:

@@ -25,19 +25,28 @@ if TYPE_CHECKING:
 CHUNK = 1024 * 1024
 
 
-def add_stored(wheel: Path, members: Iterable[Member]) -> None:
+def add_stored(wheel: Path, members: Iterable[Member], metadata: Iterable[Member] = ()) -> None:
     """Rewrite `wheel` in place with `members` added, and a RECORD that names them.
+
+    Args:
+        wheel: A finished wheel.
+        members: Files, named by their places in the wheel.
+        metadata: Small files for its `.dist-info`, named by their places there.
 
     Raises:
         OSError: a member cannot be read or the disk is full; `wheel` is then as it was.
     """
     mode = wheel.stat().st_mode & 0o777
     with staged_file(wheel) as file, ZipFile(wheel) as old, ZipFile(file, "w") as new:
-        _write(old, new, sorted(members, key=lambda member: member.name))
+        _write(old, new, _sorted(members), _sorted(metadata))
     wheel.chmod(mode)
 
 
-def _write(old: ZipFile, new: ZipFile, members: list[Member]) -> None:
+def _sorted(members: Iterable[Member]) -> list[Member]:
+    return sorted(members, key=lambda member: member.name)
+
+
+def _write(old: ZipFile, new: ZipFile, members: list[Member], metadata: list[Member]) -> None:
     (record,) = (info for info in old.infolist() if info.filename.endswith(".dist-info/RECORD"))
     dist_info = record.filename.removesuffix("RECORD")
     rows = {row[0]: row for row in csv.reader(io.StringIO(old.read(record).decode()))}
@@ -46,10 +55,13 @@ def _write(old: ZipFile, new: ZipFile, members: list[Member]) -> None:
         if not info.filename.startswith(dist_info):
             _copy(old, new, info)
     for member in members:
-        rows[member.name] = _add(new, member, record.date_time)
+        rows[member.name] = _add(new, member, member.name, record.date_time)
     for info in others:
         if info.filename.startswith(dist_info):
             _copy(old, new, info)
+    for member in metadata:
+        name = dist_info + member.name
+        rows[name] = _add(new, member, name, record.date_time, ZIP_DEFLATED)
     text = io.StringIO()
     names = [*new.namelist(), record.filename]
     csv.writer(text, lineterminator="\n").writerows(rows[name] for name in names)
@@ -61,10 +73,16 @@ def _copy(old: ZipFile, new: ZipFile, info: ZipInfo) -> None:
         shutil.copyfileobj(source, target, CHUNK)
 
 
-def _add(new: ZipFile, member: Member, date_time: tuple[int, int, int, int, int, int]) -> list[str]:
-    """Write one member, and return its row of RECORD."""
-    info = ZipInfo(member.name, date_time)
-    info.compress_type = ZIP_STORED
+def _add(
+    new: ZipFile,
+    member: Member,
+    name: str,
+    date_time: tuple[int, int, int, int, int, int],
+    method: int = ZIP_STORED,
+) -> list[str]:
+    """Write one member as `name`, and return its row of RECORD."""
+    info = ZipInfo(name, date_time)
+    info.compress_type = method
     info.external_attr = (0o100755 if member.executable else 0o100644) << 16
     info.file_size = member.size()
     digest = hashlib.sha256()
@@ -73,7 +91,7 @@ def _add(new: ZipFile, member: Member, date_time: tuple[int, int, int, int, int,
             digest.update(chunk)
             target.write(chunk)
     encoded = base64.urlsafe_b64encode(digest.digest()).rstrip(b"=").decode()
-    return [member.name, f"sha256={encoded}", str(info.file_size)]
+    return [name, f"sha256={encoded}", str(info.file_size)]
 
 
 def _open(member: Member) -> IO[bytes]:

@@ -11,7 +11,7 @@ from hatchling.builders.plugin.interface import BuilderInterface
 from hatch_mar.plugin.reporting import one_message
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 
 class MarBuilder(BuilderInterface):  # type: ignore[type-arg]
@@ -32,17 +32,21 @@ class MarBuilder(BuilderInterface):  # type: ignore[type-arg]
 
     def clean(self, directory: str, versions: list[str]) -> None:  # noqa: ARG002
         """Remove the archives of earlier builds."""
-        from hatch_mar.plugin.beside import remove_archives  # noqa: PLC0415 - as in hooks.py
+        from hatch_mar.plugin.cleaning import clean  # noqa: PLC0415 - as in hooks.py
 
-        remove_archives(Path(directory))
+        with one_message(self.app.abort):
+            clean(self.root, self._hook_table(), self.metadata, Path(directory))
 
     def build_standard(self, directory: str, **_build_data: Any) -> str:  # noqa: ANN401
         """Write the archive and return its path."""
         from hatch_mar.plugin.build import build_archive, read_project  # noqa: PLC0415
 
         with one_message(self.app.abort):
-            project = read_project(self.root, self.config.hook_config.get("mar", {}), self.metadata)
-            archive, _seal = build_archive(
-                project, build_directory=Path(directory), environ=os.environ
-            )
-            return str(archive)
+            project = read_project(self.root, self._hook_table(), self.metadata)
+            archive = build_archive(project, build_directory=Path(directory), environ=os.environ)
+            archive.put()
+            return str(archive.path)
+
+    def _hook_table(self) -> Mapping[str, Any]:
+        table: Mapping[str, Any] = self.config.hook_config.get("mar", {})
+        return table

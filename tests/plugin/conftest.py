@@ -16,7 +16,12 @@ class Build(Protocol):
     """`hatchling build`, into the project's `dist`, in an environment that has hatch-mar."""
 
     def __call__(
-        self, project: Path, *targets: str, arguments: tuple[str, ...] = (), **variables: str
+        self,
+        project: Path,
+        *targets: str,
+        arguments: tuple[str, ...] = (),
+        expect: int = 0,
+        **variables: str,
     ) -> str:
         """Build `targets` (the wheel if none is named) and return what was printed."""
         ...
@@ -24,13 +29,17 @@ class Build(Protocol):
 
 @pytest.fixture
 def build(serving_env: Environment, build_environ: dict[str, str]) -> Build:
-    """Build a project; a failure fails the test."""
+    """Build a project; another exit status than `expect` fails the test."""
 
     def build(
-        project: Path, *targets: str, arguments: tuple[str, ...] = (), **variables: str
+        project: Path,
+        *targets: str,
+        arguments: tuple[str, ...] = (),
+        expect: int = 0,
+        **variables: str,
     ) -> str:
         command = _command(serving_env, targets, arguments)
-        return run(*command, cwd=project, env={**build_environ, **variables})
+        return run(*command, cwd=project, env={**build_environ, **variables}, expect=expect)
 
     return build
 
@@ -40,11 +49,15 @@ def refused(serving_env: Environment, build_environ: dict[str, str]) -> Build:
     """Build a project that must be refused with a message, no traceback, and nothing written."""
 
     def refused(
-        project: Path, *targets: str, arguments: tuple[str, ...] = (), **variables: str
+        project: Path,
+        *targets: str,
+        arguments: tuple[str, ...] = (),
+        expect: int = 1,
+        **variables: str,
     ) -> str:
         before = {path for path in project.rglob("*") if path.is_file()}
         command = _command(serving_env, targets, arguments)
-        said = run(*command, cwd=project, env={**build_environ, **variables}, expect=1)
+        said = run(*command, cwd=project, env={**build_environ, **variables}, expect=expect)
         assert "Traceback" not in said
         assert {path for path in project.rglob("*") if path.is_file()} == before
         return said

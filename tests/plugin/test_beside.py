@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
+import zipfile
 from typing import TYPE_CHECKING
 
 import pytest
 
+from hatch_mar.archive.manifest import MANIFEST_NAME, Manifest
 from hatch_mar.archive.read import open_archive
 from tests.support.builds import copy_project, only
 
@@ -107,10 +109,115 @@ def test_it_has_the_format_that_was_asked_for(
 
 def test_cleaning_removes_the_archives_of_all_versions(build: Build, shout: Path) -> None:
     build(shout)
-    (shout / "dist" / "shout-0.2.mar").touch()
-    (shout / "dist" / "notes.txt").touch()
+    shutil.copy(shout / "dist" / MAR, shout / "dist" / "shout-0.2.mar")
     build(shout, arguments=("--clean-only",))
-    assert [path.name for path in (shout / "dist").iterdir()] == ["notes.txt"]
+    assert list((shout / "dist").iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "theirs.mar", "empty.mar", "folder.mar/file"])
+def test_cleaning_spares_what_is_not_ours(build: Build, shout: Path, name: str) -> None:
+    theirs = shout / "dist" / name
+    theirs.parent.mkdir(parents=True)
+    if name == "theirs.mar":
+        with zipfile.ZipFile(theirs, "w") as archive:
+            archive.writestr(MANIFEST_NAME, Manifest(model_name="shout").to_json())
+    else:
+        theirs.touch()
+    build(shout, arguments=("--clean-only",))
+    assert [path for path in (shout / "dist").rglob("*") if path.is_file()] == [theirs]
+
+
+def test_cleaning_spares_a_file_that_a_link_leads_to(build: Build, shout: Path) -> None:
+    build(shout)
+    kept = (shout / "dist" / MAR).rename(shout / "kept.mar")
+    (shout / "dist" / MAR).symlink_to(kept)
+    build(shout, arguments=("--clean-only",))
+    assert kept.is_file()
+
+
+@pytest.mark.parametrize("form", ["mar", "tgz", "dir"])
+def test_cleaning_follows_the_archive_out_of_dist(
+    build: Build, make_project: ProjectMaker, form: str
+) -> None:
+    archive = f'archive = {{ directory = "../archives", format = "{form}" }}'
+    mine = make_project("mine", mar=f'handler = "handler.py:handle"\n{archive}')
+    other = make_project("other", mar=f'handler = "handler.py:handle"\n{archive}')
+    build(mine)
+    build(other)
+    spared = [
+        copy_any(path, mine / "archives" / path.name) for path in (other / "archives").iterdir()
+    ]
+    assert len(list((mine / "archives").iterdir())) == 2
+    build(mine, arguments=("--clean-only",))
+    assert list((mine / "archives").iterdir()) == spared
+
+
+def copy_any(source: Path, target: Path) -> Path:
+    """Copy a file or a directory, and return `target`."""
+    if source.is_dir():
+        shutil.copytree(source, target)
+    else:
+        shutil.copy(source, target)
+    return target
+
+
+def test_cleaning_after_the_build_spares_its_result(build: Build, shout: Path) -> None:
+    build(shout, arguments=("--clean-hooks-after",))
+    assert {path.suffix for path in (shout / "dist").iterdir()} == {".whl", ".mar"}
+
+
+def test_hooks_alone_write_it(build: Build, shout: Path) -> None:
+    build(shout, arguments=("--hooks-only",))
+    assert [path.name for path in (shout / "dist").iterdir()] == [MAR]
+
+
+def test_hooks_alone_write_it_if_a_variable_says_so(build: Build, shout: Path) -> None:
+    build(shout, HATCH_BUILD_HOOKS_ONLY="1")
+    assert [path.name for path in (shout / "dist").iterdir()] == [MAR]
+
+
+BROKEN_HOOK = """
+from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+
+
+class Hook(BuildHookInterface):
+    def {method}(self, *arguments):
+        raise SystemExit("broken")
+"""
+
+
+@pytest.mark.parametrize("method", ["initialize", "finalize"])
+def test_it_does_not_appear_if_the_wheel_does_not(
+    build: Build, make_project: ProjectMaker, method: str
+) -> None:
+    project = make_project(files={"hatch_build.py": BROKEN_HOOK.format(method=method)})
+    pyproject = project / "pyproject.toml"
+    hook = "[tool.hatch.build.hooks.custom]\n"  # runs after ours if it stands behind it
+    text = pyproject.read_text()
+    before = "[tool.hatch.build.hooks.mar]\n"
+    order = hook + before if method == "finalize" else before + hook
+    pyproject.write_text(text.replace(before, order))
+    assert "broken" in build(project, expect=1)
+    assert {path.suffix for path in (project / "dist").iterdir()} <= {".whl"}
+
+
+def test_one_that_is_there_is_replaced(build: Build, make_project: ProjectMaker) -> None:
+    project = make_project(
+        mar='handler = "handler.py:handle"\narchive = { format = "dir", directory = "x" }'
+    )
+    build(project)
+    (project / "handler.py").write_text("def handle(data, context):\n    return None\n")
+    build(project)
+    (archive,) = (project / "dist" / "x").iterdir()
+    assert (archive / "handler.py").read_bytes() == (project / "handler.py").read_bytes()
+
+
+def test_a_directory_that_is_no_archive_is_in_the_way(
+    refused: Build, make_project: ProjectMaker
+) -> None:
+    project = make_project(files={"dist/demo-1.0.mar/notes.txt": "mine"})
+    said = refused(project)
+    assert "demo-1.0.mar: a directory that is no model archive; remove it or rename it" in said
 
 
 def test_cleaning_before_an_sdist_spares_the_wheels_archive(build: Build, shout: Path) -> None:

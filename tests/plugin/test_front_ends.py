@@ -50,6 +50,7 @@ WHEEL = {
     *(f"digits_mar/model/{name}" for name in MODEL),
     *(f"digits-1.0.0.dist-info/{name}" for name in ("METADATA", "RECORD", "WHEEL")),
     "digits-1.0.0.dist-info/entry_points.txt",
+    "digits-1.0.0.dist-info/sboms/digits_mar.cdx.json",
 }
 WHEEL_FILE, SDIST_FILE, MAR_FILE = (
     "digits-1.0.0-py3-none-any.whl",

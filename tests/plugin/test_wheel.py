@@ -35,6 +35,7 @@ def test_a_project_without_a_package_gets_the_generated_one(build: Build, shout:
         *(f"shout_mar/model/{name}" for name in model),
         "shout_mar/model/MAR-INF/MANIFEST.json",
         "shout_mar/model/MAR-INF/SEAL.json",
+        "shout-0.3.dist-info/sboms/shout_mar.cdx.json",
         *(f"shout-0.3.dist-info/{name}" for name in DIST_INFO),
     }
 
