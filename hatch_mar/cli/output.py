@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 import time
 from contextlib import contextmanager
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from hatch_mar.errors import HatchMarError, Problem, ProblemsError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -24,9 +28,12 @@ PATIENCE = 1.0
 
 
 def say(line: str) -> None:
-    """Print `line`. Who has closed our stdout loses what we say, not what we do."""
+    """Print `line`. Who has closed our stdout loses what we say, not what we do.
+
+    Characters that the terminal's encoding does not have are escaped.
+    """
     try:
-        click.echo(line)
+        click.echo(line if _can_print(line) else _escape(line))
     except OSError:
         # Else what is in the buffer would be tried again, and fail again, at the very end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -34,7 +41,51 @@ def say(line: str) -> None:
 
 def emit(document: Mapping[str, Any] | Sequence[Any]) -> None:
     """Print `document` as JSON; paths and other values become their text."""
-    say(json.dumps(document, indent=2, ensure_ascii=False, default=str))
+    text = json.dumps(document, indent=2, ensure_ascii=False, default=str)
+    say(text if _can_print(text) else json.dumps(document, indent=2, default=str))
+
+
+def visible(text: str) -> str:
+    """Return `text` on one line, without what would steer a terminal: for words of strangers."""
+    return "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)
+
+
+def shorten(sha256: str) -> str:
+    """Return as much of a digest as tells it from others: 12 of its 64 digits."""
+    return sha256[:12]
+
+
+def _can_print(text: str) -> bool:
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _escape(text: str) -> str:
+    return text.encode(sys.stdout.encoding or "utf-8", "backslashreplace").decode(
+        sys.stdout.encoding or "utf-8"
+    )
+
+
+@contextmanager
+def told_as_json(file: str, *, as_json: bool) -> Iterator[None]:
+    """With `as_json`, print what stops the block as a document: `{"problems": [...]}`.
+
+    Each problem has `file`, `key` and `message`; an error that is no list of problems is one, of
+    `file`. The exit code is the error's own either way.
+    """
+    try:
+        yield
+    except HatchMarError as error:
+        if not as_json:
+            raise
+        found = (
+            error.problems if isinstance(error, ProblemsError) else (Problem(file, "", str(error)),)
+        )
+        emit({"problems": [asdict(problem) for problem in found]})
+        sys.exit(error.exit_code)
 
 
 def columns(
@@ -61,8 +112,10 @@ def progress(label: str, total: int) -> Iterator[Callable[[int], None]]:
     A bar appears on a terminal, once the work has taken longer than `PATIENCE`.
     """
     started = time.monotonic()
+    # A line that does not fit would be printed anew every time, below the last one.
+    width = min(30, shutil.get_terminal_size().columns - len(label) - len("  []  100%  00:00:00 "))
     bar = click.progressbar(
-        length=total, label=label, file=sys.stderr, hidden=True, show_pos=False, width=30
+        length=total, label=label, file=sys.stderr, hidden=True, show_pos=False, width=max(width, 1)
     )
     with bar:
 
