@@ -46,11 +46,8 @@ def check_example(model: Answering, raw: Mapping[str, Any], model_dir: str) -> N
     example = Example.from_dict(raw)
     body = Path(model_dir, example.input).read_bytes()
     expected = Path(model_dir, example.output).read_bytes()
-    request = Request(
-        id="golden-example", headers=(), parts=[Part("body", example.content_type, body)]
-    )
-    response = model.predict([request])[0]
-    difference = _describe_failure(response) or find_difference(
+    response = model.predict([make_request(example, body)])[0]
+    difference = describe_failure(response) or find_difference(
         expected, bytes(response.body), rtol=example.rtol, atol=example.atol
     )
     if difference is None:
@@ -62,7 +59,15 @@ def check_example(model: Answering, raw: Mapping[str, Any], model_dir: str) -> N
     raise GoldenError(message, traceback=model.last_traceback)
 
 
-def _describe_failure(response: Response) -> str | None:
+def make_request(example: Example, body: bytes) -> Request:
+    """Return the request that asks `example`, whose input file holds `body`."""
+    return Request(
+        id="golden-example", headers=(), parts=[Part("body", example.content_type, body)]
+    )
+
+
+def describe_failure(response: Response) -> str | None:
+    """Say how `response` is an error; None if it is an answer."""
     if not response.error:
         return None
     return f"answered {response.status} {bytes(response.body).decode(errors='replace')}"
@@ -82,6 +87,34 @@ def find_difference(expected: bytes, got: bytes, *, rtol: float, atol: float) ->
     except ValueError:
         return f"expected JSON, got {_quote(got)}"
     return next(_differences(wanted, value, "$", rtol, atol), None)
+
+
+def largest_difference(expected: bytes, got: bytes) -> float | None:
+    """Return by how much a number of `got` is off at most, where both are JSON of one shape.
+
+    None where they are not, or hold no numbers: then there is nothing to measure.
+    """
+    try:
+        wanted, value = json.loads(expected), json.loads(got)
+    except ValueError:
+        return None
+    gaps = list(_gaps(wanted, value))
+    known = [gap for gap in gaps if gap is not None]
+    return max(known) if known and len(known) == len(gaps) else None
+
+
+def _gaps(wanted: Any, got: Any) -> Iterator[float | None]:  # noqa: ANN401 - JSON
+    """Yield how far apart each pair of numbers is; None where the shapes differ."""
+    if _is_number(wanted) and _is_number(got):
+        yield 0.0 if _is_close(wanted, got, 0, 0) else abs(got - wanted)
+    elif isinstance(wanted, dict) and isinstance(got, dict) and wanted.keys() == got.keys():
+        for key, value in wanted.items():
+            yield from _gaps(value, got[key])
+    elif isinstance(wanted, list) and isinstance(got, list) and len(wanted) == len(got):
+        for pair in zip(wanted, got, strict=True):
+            yield from _gaps(*pair)
+    elif type(wanted) is not type(got) or isinstance(wanted, dict | list):
+        yield None
 
 
 def _differences(wanted: Any, got: Any, path: str, rtol: float, atol: float) -> Iterator[str]:  # noqa: ANN401 - JSON
