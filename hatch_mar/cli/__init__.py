@@ -16,7 +16,7 @@ from hatch_mar.errors import HatchMarError, ModelError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-SUBCOMMANDS = ("adopt", "check", "export", "schema", "serve")
+SUBCOMMANDS = ("adopt", "archive", "check", "export", "plan", "schema", "serve")
 """Each is the object `command` of `hatch_mar.cli.<name>`."""
 
 
