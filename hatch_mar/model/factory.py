@@ -23,6 +23,7 @@ A model of which that is not true runs once per request, and its output is passe
 from __future__ import annotations
 
 import contextlib
+import filecmp
 import gzip
 import importlib
 import io
@@ -30,6 +31,7 @@ import json
 import logging
 import os
 import pickle
+import shutil
 import stat
 import sys
 import tarfile
@@ -53,8 +55,8 @@ STATE_DICT_KEYS = ("state_dict", "model_state_dict", "model_state", "model", "ne
 WRAPPER_PREFIXES = ("module.", "_orig_mod.", "model.")
 """What DataParallel, torch.compile and Lightning put before each key."""
 MAX_MEMBERS = 10_000
-MAX_RATIO, MIN_LIMIT = 200, 64 << 20
-"""An archive may unpack to this many times its size, or to this many bytes if that is more."""
+MAX_BYTES = 1 << 40
+"""An archive may unpack to this many bytes, if the disk has room for them."""
 
 logger = logging.getLogger("hatch_mar.model")
 
@@ -125,9 +127,13 @@ class FactoryHandler:
             _allow_any_image_size()
         gpu_id = properties.get("gpu_id")
         limit = getattr(context, "max_gpu_memory", None) or system.get("maxGPUMemory")
-        if gpu_id is not None and limit:
+        if limit is not None:
             limit_gpu_memory(gpu_id, limit)
         model = self._init()
+        if not callable(model):
+            raise TypeError(
+                f"init_function returned {model!r}; it must return the model, a torch.nn.Module"
+            )
         if _is_module(model):
             checkpoint = find_checkpoint(directory, getattr(context, "manifest", None), config)
             if checkpoint is not None:
@@ -139,7 +145,12 @@ class FactoryHandler:
         self.initialized = True
 
     def handle(self, rows: Sequence[Any], context: Any = None) -> list[Any]:
-        """Answer one batch: `preprocess` and `postprocess` per row, the model once if it can be."""
+        """Answer one batch: `preprocess` and `postprocess` per row, the model once if it can be.
+
+        Asked to describe the model (`GET /models/{name}?customized=true`), it has nothing to add.
+        """
+        if context is not None and context.get_request_header(0, "describe") == "True":
+            return [{} for _ in rows]
         with _inference_mode():
             samples = [self._sample(row, index, context) for index, row in enumerate(rows)]
             outputs = self.infer([self._preprocess(sample) for sample in samples])
@@ -347,10 +358,13 @@ def choose_device(gpu_id: int | None) -> Any:
     return torch.device("cpu")
 
 
-def limit_gpu_memory(gpu_id: int, megabytes: float) -> None:
-    """Keep this process from taking more than `megabytes` MB of GPU `gpu_id`."""
+def limit_gpu_memory(gpu_id: int | None, megabytes: Any) -> None:
+    """Keep this process from taking more than `megabytes` MB of GPU `gpu_id`, if there is one."""
+    if isinstance(megabytes, bool) or not isinstance(megabytes, int) or megabytes < 1:
+        logger.warning("system.maxGPUMemory: %r is no whole number of MB; ignored", megabytes)
+        return
     torch = _torch()
-    if not torch.cuda.is_available():
+    if gpu_id is None or not torch.cuda.is_available():
         return
     total = torch.cuda.get_device_properties(int(gpu_id)).total_memory
     torch.cuda.set_per_process_memory_fraction(min(1.0, megabytes * 2**20 / total), int(gpu_id))
@@ -489,8 +503,13 @@ def unpack_extra_files(directory: Path) -> None:
         named = raw["system"]["extraFiles"]
     except (OSError, ValueError, LookupError, TypeError):
         return  # no model directory, or a model without extra files
-    for name in [named] if isinstance(named, str) else named or ():
-        with once(directory, f"unpacked-{Path(name).name}") as first:
+    for name in named if isinstance(named, list) else [] if named is None else [named]:
+        if not isinstance(name, str) or not name:
+            logger.warning("system.extraFiles: %r is no file name; ignored", name)
+            continue
+        if not (directory / name).is_file():
+            raise ValueError(f"system.extraFiles: there is no {name!r} in the archive")
+        with once(directory, f"unpacked-{name.replace('/', '-')}") as first:
             if first:
                 unpack(directory / name, directory)
 
@@ -499,8 +518,8 @@ def unpack(archive: Path, into: Path) -> None:
     """Extract a tar, tar.gz or zip, told apart by content, into `into`: all of it or nothing.
 
     Raises:
-        ValueError: not such an archive, or a member that is a link, leaves `into`, comes twice, or
-            is out of proportion.
+        ValueError: not such an archive, larger than there is room for, or a member that is a link,
+            leaves `into`, comes twice, or has the name of another file in `into`.
     """
     state = into / STATE_DIRECTORY
     state.mkdir(exist_ok=True)
@@ -512,15 +531,25 @@ def unpack(archive: Path, into: Path) -> None:
                 f"{archive.name}: not a whole tar, tar.gz or zip archive: {no}"
             ) from no
         for parts in names:
+            _refuse_another(Path(scratch, *parts), into.joinpath(*parts), archive.name)
+        for parts in names:
             into.joinpath(*parts[:-1]).mkdir(parents=True, exist_ok=True)
             Path(scratch, *parts).replace(into.joinpath(*parts))
     importlib.invalidate_caches()
 
 
+def _refuse_another(wanted: Path, target: Path, archive: str) -> None:
+    """Raise ValueError if `target` is there, and not the same as `wanted`."""
+    if not os.path.lexists(target):
+        return
+    if not target.is_file() or not filecmp.cmp(str(wanted), str(target), shallow=False):
+        raise ValueError(f"{archive}: there is another {target.name!r} in the archive already")
+
+
 def _extract(archive: Path, into: Path) -> list[tuple[str, ...]]:
     """Write the files of `archive` to the empty directory `into`; return their paths in parts."""
     names = []
-    budget = max(archive.stat().st_size * MAX_RATIO, MIN_LIMIT)
+    budget = min(MAX_BYTES, shutil.disk_usage(into).free)
     for name, executable, stream in _members(archive):
         parts = _safe_parts(name, archive.name)
         budget = _copy(stream, into.joinpath(*parts), budget, archive.name)
@@ -570,7 +599,7 @@ def _copy(stream: BinaryIO, target: Path, budget: int, archive: str) -> int:
             while chunk := stream.read(1 << 20):
                 budget -= len(chunk)
                 if budget < 0:
-                    raise ValueError(f"{archive}: unpacks to out of proportion to its size")
+                    raise ValueError(f"{archive}: unpacks to more bytes than there is room for")
                 out.write(chunk)
     except FileExistsError:
         raise ValueError(f"{archive}: {target.name!r} comes twice") from None

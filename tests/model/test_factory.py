@@ -401,3 +401,28 @@ def test_a_gpu_that_torch_cannot_see_leaves_the_cpu(
     handler(None, context)
     assert handler.device.type == "cpu"
     assert "sees no CUDA" in caplog.text
+
+
+@pytest.mark.parametrize("limit", ["500", 0, -1, True, 2.5], ids=repr)
+def test_a_limit_that_is_no_number_of_megabytes_is_passed_over(
+    model_dir: Path, caplog: pytest.LogCaptureFixture, limit: Any
+) -> None:
+    context = SimpleNamespace(
+        system_properties={"model_dir": str(model_dir), "gpu_id": None},
+        model_yaml_config={"system": {"maxGPUMemory": limit}},
+    )
+    handler_factory(torch.nn.Identity)(None, context)
+    assert f"maxGPUMemory: {limit!r} is no whole number of MB; ignored" in caplog.text
+
+
+def test_an_init_function_must_return_a_model() -> None:
+    with pytest.raises(TypeError, match="init_function returned None; it must return the model"):
+        handler_factory(lambda: None)(None)
+
+
+def test_asked_to_describe_itself_it_runs_nothing() -> None:
+    context = SimpleNamespace(
+        system_properties={}, get_request_header=lambda _, key: {"describe": "True"}.get(key)
+    )
+    handler = handler_factory(Net, preprocess_function=lambda _: pytest.fail("there is no sample"))
+    assert handler([{}], context) == [{}]

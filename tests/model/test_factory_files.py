@@ -125,11 +125,29 @@ def test_a_name_that_comes_twice_is_refused(tmp_path: Path, into: Path) -> None:
 
 
 def test_a_bomb_is_refused(tmp_path: Path, into: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(factory, "MIN_LIMIT", 1000)
+    monkeypatch.setattr(factory, "MAX_BYTES", 9_999_999)
     box = zipped(tmp_path / "box", {"zeros": bytes(10_000_000)})
-    with pytest.raises(ValueError, match="out of proportion"):
+    with pytest.raises(ValueError, match="more bytes than there is room for"):
         unpack(box, into)
     assert tree(into) == {}
+
+
+def test_zeros_are_honest(tmp_path: Path, into: Path) -> None:
+    unpack(zipped(tmp_path / "box", {"zeros.bin": bytes(80_000_000)}), into)
+    assert (into / "zeros.bin").stat().st_size == 80_000_000
+
+
+def test_another_file_in_the_way_is_left_alone(tmp_path: Path, into: Path) -> None:
+    (into / "handler.py").write_text("mine")
+    with pytest.raises(ValueError, match=r"box: there is another 'handler\.py'"):
+        unpack(tar(tmp_path / "box", {"a.py": b"1", "handler.py": b"theirs"}), into)
+    assert tree(into) == {"handler.py": b"mine"}
+
+
+def test_the_same_file_may_come_again(tmp_path: Path, into: Path) -> None:
+    (into / "a.py").write_text("1")
+    unpack(tar(tmp_path / "box", {"a.py": b"1", "b.py": b"2"}), into)
+    assert tree(into) == {"a.py": b"1", "b.py": b"2"}
 
 
 def test_too_many_members_are_refused(
@@ -170,6 +188,31 @@ def test_extra_files_are_unpacked_beside_the_model(into: Path, extra_files: Any)
     tar(into / "code.tar", FILES)
     unpack_extra_files(into)
     assert (into / "pkg" / "deep" / "data.txt").read_text() == "hello"
+
+
+def test_tarballs_of_one_name_are_two(into: Path) -> None:
+    write_model(into, ["one/code.tar", "two/code.tar"])
+    for folder in ("one", "two"):
+        (into / folder).mkdir()
+        tar(into / folder / "code.tar", {f"{folder}.py": b""})
+    unpack_extra_files(into)
+    assert (into / "one.py").exists()
+    assert (into / "two.py").exists()
+
+
+def test_a_tarball_that_is_not_there_is_named(into: Path) -> None:
+    write_model(into, "code.tar")
+    with pytest.raises(ValueError, match=r"system\.extraFiles: there is no 'code\.tar'"):
+        unpack_extra_files(into)
+
+
+@pytest.mark.parametrize("extra_files", ["", [""], 5], ids=repr)
+def test_a_name_that_is_none_is_passed_over(
+    into: Path, extra_files: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_model(into, extra_files)
+    unpack_extra_files(into)
+    assert "is no file name; ignored" in caplog.text
 
 
 def test_extra_files_are_unpacked_once(into: Path) -> None:
