@@ -114,8 +114,8 @@ class Document:
             self.add({str(path[0]): _read_text(text)}, file=ENVIRONMENT, prefix=variable)
             return True
         container = self._container(path[:-1])
-        if container is None:
-            return path[0] not in NUMBERED
+        if container is None or isinstance(container, list):
+            return path[0] not in NUMBERED  # what is wrong there, validation will tell
         container[path[-1]] = read_scalar(text) if path[0] in FREE_FORM else _read_text(text)
         self._prefixes[path] = (ENVIRONMENT, variable)
         return True
@@ -178,12 +178,22 @@ def dig(table: object, *keys: str) -> Any:  # noqa: ANN401 - whatever the author
 
 def read_pyproject(root: Path, problems: list[Problem]) -> dict[str, Any]:
     """Return pyproject.toml, or what is wrong with it in `problems`."""
-    try:
-        return tomllib.loads((root / PYPROJECT).read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    pyproject = _read_toml(root, PYPROJECT, problems)
+    if pyproject is None:
         problems.append(Problem(PYPROJECT, "", f"not found in '{root}'; a model is a project"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        problems.append(Problem(PYPROJECT, "", f"cannot be read: {error}"))
+    return pyproject or {}
+
+
+def _read_toml(root: Path, name: str, problems: list[Problem]) -> dict[str, Any] | None:
+    """Return what a file says, nothing if that is wrong; None if there is no such file."""
+    try:
+        return tomllib.loads((root / name).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except RecursionError:
+        problems.append(Problem(name, "", "is nested too deeply to be read"))
+    except (OSError, ValueError) as error:  # no UTF-8, no TOML, or a number without end
+        problems.append(Problem(name, "", f"cannot be read: {error}"))
     return {}
 
 
@@ -205,11 +215,24 @@ def read_document(
     _, origin = find_hook(root, pyproject, problems)
     document.add(own, file=origin.file, prefix=origin.key)
     for variable in sorted(environ):
-        ours = variable.startswith(VARIABLE_PREFIX)
-        if ours and not document.add_variable(variable, environ[variable]):
+        if not variable.startswith(VARIABLE_PREFIX):
+            continue
+        text = environ[variable]
+        if not _is_unicode(text):
+            problems.append(Problem(ENVIRONMENT, variable, f"{text!r} is not valid UTF-8"))
+        elif not document.add_variable(variable, text):
             message = "names no entry; they are numbered from 0 on: HATCH_MAR_WEIGHTS_0_SOURCE"
             problems.append(Problem(ENVIRONMENT, variable, message))
     return document
+
+
+def _is_unicode(text: str) -> bool:
+    """Say whether `text` holds characters only: the bytes of a variable may be anything."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _variable_path(name: str) -> KeyPath | None:
@@ -242,9 +265,10 @@ def _read_text(text: str) -> Any:  # noqa: ANN401 - as TOML has it
 def read_scalar(text: str) -> Any:  # noqa: ANN401 - as TOML has it
     """Return what `text` means as a TOML value, or `text` itself if it means nothing there."""
     try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+        (value,) = tomllib.loads(f"value = {text}").values()
+    except (ValueError, RecursionError):  # also where a line's end lets something else begin
         return text
+    return value
 
 
 def find_hook(
@@ -257,7 +281,7 @@ def find_hook(
     """
     build = dig(pyproject, "tool", "hatch", "build")
     file, prefix = PYPROJECT, "tool.hatch.build"
-    own = _read_hatch_toml(root, problems)
+    own = _read_toml(root, HATCH, problems) or {}
     if "build" in own:
         build, file, prefix = own["build"], HATCH, "build"
     for keys in (("targets", "wheel", "hooks", "mar"), ("hooks", "mar")):
@@ -266,12 +290,3 @@ def find_hook(
             return table, Origin(file, render((prefix, *keys)))
     return None, Origin(PYPROJECT, HOOK_PREFIX)
 
-
-def _read_hatch_toml(root: Path, problems: list[Problem]) -> dict[str, Any]:
-    try:
-        return tomllib.loads((root / HATCH).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        problems.append(Problem(HATCH, "", f"cannot be read: {error}"))
-        return {}

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hatch_mar.project.packages import Package, find_package
+from hatch_mar.project.reading import is_file
 from hatch_mar.project.source import (
     ClassSource,
     Module,
@@ -120,7 +121,7 @@ def resolve_handler(reading: Reading, packages: tuple[Package, ...]) -> Handler 
 def _complain_of_name(reading: Reading, text: str) -> None:
     target = text.partition(":")[0]
     files = [path.name for path in reading.root.glob("*.py")]
-    if f"{target}.py" in files or (reading.root / f"{target}.py").is_file():
+    if f"{target}.py" in files or is_file(reading.root / f"{target}.py"):
         hint = f"; did you mean '{text.replace(target, f'{target}.py', 1)}'?"
     else:
         hint = did_you_mean(text, [*DEFAULT_HANDLERS, *files])
@@ -183,7 +184,7 @@ def _submodule(package: Path, dotted: str) -> Path | None:
     candidates = (
         (base.with_suffix(".py"), base / "__init__.py") if dotted else (base / "__init__.py",)
     )
-    return next((path for path in candidates if path.is_file()), None)
+    return next((path for path in candidates if is_file(path)), None)
 
 
 def _installed(reading: Reading, target: str, attribute: str) -> Handler | None:

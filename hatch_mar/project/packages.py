@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
+from hatch_mar.errors import Problem, ProblemsError
 from hatch_mar.project.document import dig
+from hatch_mar.project.reading import find_obstacle
 from hatch_mar.project.spec import Entry
 from hatch_mar.project.suggestion import did_you_mean
 
@@ -55,7 +57,8 @@ def find_package(reading: Reading, text: str) -> Package | None:
     candidates += [f"{folder}/{text}".lstrip("/") for folder in SOURCE_FOLDERS]
     for candidate in candidates:
         path = reading.root / candidate
-        if path.is_dir() and reading.is_inside(path) and any(path.glob("*.py")):
+        there = find_obstacle(path) is None and path.is_dir()
+        if there and reading.is_inside(path) and any(path.glob("*.py")):
             return Package(path.name, path)
     return None
 
@@ -78,8 +81,17 @@ def package_entries(reading: Reading, packages: tuple[Package, ...]) -> Iterator
 
 
 def walk(folder: Path) -> Iterator[Path]:
-    """Yield the files below `folder`, sorted, without caches and hidden ones."""
-    for path in sorted(folder.iterdir()):
+    """Yield the files below `folder`, sorted, without caches and hidden ones.
+
+    Raises:
+        ProblemsError: a folder cannot be read.
+    """
+    try:
+        inside = sorted(folder.iterdir())
+    except OSError as error:
+        message = f"cannot be read: {error.strerror}"
+        raise ProblemsError([Problem(str(folder), "", message)]) from error
+    for path in inside:
         if path.name.startswith(".") or path.name in LEFT_OUT or path.suffix == ".pyc":
             continue
         if path.is_dir():
@@ -96,7 +108,12 @@ def is_environment(folder: Path) -> bool:
 
 def leads_back(folder: Path) -> bool:
     """Say whether `folder` is a link to a folder that it is in: following it would never end."""
-    return folder.is_symlink() and folder.parent.resolve().is_relative_to(folder.resolve())
+    if not folder.is_symlink():
+        return False
+    try:
+        return folder.parent.resolve().is_relative_to(folder.resolve())
+    except (OSError, RuntimeError):  # a link to itself: Python 3.11 and 3.12 say so
+        return True
 
 
 def _handlers_package(handler: str | None) -> str | None:

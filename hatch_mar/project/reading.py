@@ -109,7 +109,7 @@ class Reading:
             self.complain(path, f"'{text}' is absolute; write it relative to the project's root")
             return None
         place = self.root / text
-        obstacle = _find_obstacle(place)
+        obstacle = find_obstacle(place)
         if obstacle is not None:
             self.complain(path, f"'{text}' cannot be looked for: {obstacle}")
             return None
@@ -172,7 +172,12 @@ class Reading:
         return default
 
 
-def _find_obstacle(place: Path) -> str | None:
+def is_file(path: Path) -> bool:
+    """Say whether `path` is a file; no if its name is one that no file can have."""
+    return os.path.isfile(path)  # noqa: PTH113 - before Python 3.14 pathlib's raises
+
+
+def find_obstacle(place: Path) -> str | None:
     """Return why nobody can even look whether `place` is there; None if one can."""
     try:
         place.lstat()

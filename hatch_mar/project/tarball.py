@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from hatch_mar.archive.names import find_flaw
 from hatch_mar.archive.unpack import open_extra_files
 from hatch_mar.errors import ArchiveError
+from hatch_mar.project.reading import is_file
 from hatch_mar.project.spec import Entry
 from hatch_mar.project.suggestion import did_you_mean
 
@@ -55,7 +56,7 @@ def resolve_tarballs(reading: Reading, config: Config, extras: Extras) -> Tarbal
         path = reading.root / name
         if name in carried:
             ready_made.append(carried[name])
-        elif path.is_file() and reading.is_inside(path):
+        elif is_file(path) and reading.is_inside(path):
             ready_made.append(Entry(name, reading.take(path), KEY))
         else:
             missing.append(name)

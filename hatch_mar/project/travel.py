@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hatch_mar.project.packages import find_package
+from hatch_mar.project.reading import is_file
 from hatch_mar.project.source import FACTORY_NAME, Import
 
 if TYPE_CHECKING:
@@ -139,7 +140,7 @@ def _complain_of_stragglers(
         base = root.joinpath(*target.split("."))
         file = base.with_suffix(".py")
         place = f"{reading.relative(stop.path)}: line {each.line}"
-        if file.is_file() and reading.is_inside(file) and file not in travelling:
+        if is_file(file) and reading.is_inside(file) and file not in travelling:
             if not each.fallback:
                 straggler = reading.relative(file)
                 message = (
@@ -154,7 +155,7 @@ def _is_package(reading: Reading, base: Path) -> bool:
     """Say whether `base`, or a package of that name where a wheel takes them from, is a package."""
     found = find_package(reading, base.name)
     folders = [base, found.path] if found else [base]
-    return any((folder / "__init__.py").is_file() for folder in folders)
+    return any(is_file(folder / "__init__.py") for folder in folders)
 
 
 def _import_root(stop: _Stop) -> Path:
