@@ -11,6 +11,7 @@
      │    ├── HandlerError            exit 5           not found, wrong shape, raised in initialize
      │    ├── GoldenError             exit 5           a golden example gave another answer
      │    └── WorkerStartError        exit 5           the worker process died or hung while loading
+     ├── ModelArchiverError           exit 1           what `hatch_mar.archiver` raises
      ├── TargetError                  exit 6           what to serve cannot be found
      ├── AddressInUseError            exit 7
      ├── UnguardedManagementError     exit 2           management off loopback without a token
@@ -125,6 +126,10 @@ class GoldenError(ModelError):
 
 class WorkerStartError(ModelError):
     """A worker process that died or hung before its model was loaded."""
+
+
+class ModelArchiverError(HatchMarError):
+    """An archive that was not made, as scripts written for torch-model-archiver catch it."""
 
 
 class TargetError(HatchMarError):

@@ -94,16 +94,18 @@ class AbbreviatingCommand(click.Command):
             for name in parameter.opts
             if name.startswith("--")
         }
-        return super().parse_args(ctx, [_in_full(each, names) for each in args[:end]] + args[end:])
+        return super().parse_args(
+            ctx, [*(_in_full(ctx, each, names) for each in args[:end]), *args[end:]]
+        )
 
 
-def _in_full(argument: str, names: set[str]) -> str:
+def _in_full(context: click.Context, argument: str, names: set[str]) -> str:
     short, equals, value = argument.partition("=")
     if not short.startswith("--") or short in names:
         return argument
     meant = sorted(name for name in names if name.startswith(short))
     if len(meant) > 1:
-        raise click.UsageError(f"{short} may be {', '.join(meant)}")
+        raise click.UsageError(f"{short} may be {', '.join(meant)}", context)
     return f"{meant[0]}{equals}{value}" if meant else argument
 
 
