@@ -16,7 +16,21 @@ from hatch_mar.errors import HatchMarError, ModelError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-SUBCOMMANDS = ("adopt", "archive", "check", "export", "plan", "schema", "serve")
+SUBCOMMANDS = (
+    "adopt",
+    "archive",
+    "check",
+    "completion",
+    "diff",
+    "export",
+    "init",
+    "inspect",
+    "plan",
+    "schema",
+    "serve",
+    "shims",
+    "verify",
+)
 """Each is the object `command` of `hatch_mar.cli.<name>`."""
 
 
