@@ -51,3 +51,20 @@ def _ask_hatchling(root: Path, field: str) -> Any:  # noqa: ANN401 - a string or
     if result.returncode:
         return None
     return result.stdout.strip() if field == "version" else json.loads(result.stdout)
+
+
+def find_project(target: str) -> Path:
+    """Return the directory of the project `target`, resolved.
+
+    Raises:
+        TargetError: there is no project of that name.
+    """
+    from hatch_mar.cli.subject import find_subject  # noqa: PLC0415
+    from hatch_mar.errors import TargetError  # noqa: PLC0415
+
+    subject = find_subject(target)
+    if subject.kind == "project" and subject.path is not None:
+        return subject.path.resolve()
+    if subject.path is not None and subject.path.is_dir():
+        raise TargetError(f"{target}: has no pyproject.toml, so it is not a project")
+    raise TargetError(f"{target}: is a model that is built already; name a project's directory")

@@ -1,131 +1,183 @@
-"""`hatch-mar check`: everything about a project that can be proved without building it."""
+"""`hatch-mar check`: what is wrong with a model, and who could serve it."""
 
 from __future__ import annotations
 
 import json
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+from hatch_mar.cli.options import DeviceChoice, read_device
+from hatch_mar.cli.output import emit, json_option, say, told_as_json
 
-    from hatch_mar.archive.plan import Plan
-    from hatch_mar.errors import ProblemsError
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from hatch_mar.archive.read import Archive
+    from hatch_mar.cli.subject import Subject
+    from hatch_mar.cli.trial import Trial
+    from hatch_mar.cli.verdict import Verdict
+    from hatch_mar.errors import Problem
     from hatch_mar.project.spec import MarSpec, Setting
 
 
 @click.command()
-@click.argument(
-    "directory",
-    type=click.Path(path_type=Path, exists=True, file_okay=False),
-    default=Path(),
+@click.argument("target", default=".")
+@click.option("--load", is_flag=True, help="Load the model too, in a worker process.")
+@click.option("--golden", is_flag=True, help="Load it, and ask it its golden examples.")
+@click.option(
+    "--bless", is_flag=True, help="Load it, and record its answers as those of the examples."
+)
+@click.option(
+    "--device",
+    callback=read_device,
+    default="cpu",
+    show_default=True,
+    help="Where to load it: cpu, gpu, auto, or the number of a GPU.",
+)
+@click.option(
+    "--for",
+    "servers",
+    type=click.Choice(("hatch-mar", "torchserve")),
+    multiple=True,
+    help="Fail unless this server can serve it; may be given twice.",
 )
 @click.option("--explain", is_flag=True, help="Print each value and where it came from.")
-@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
-def command(directory: Path, *, explain: bool, as_json: bool) -> None:
-    """Check the model project in DIRECTORY, the current one unless given.
+@json_option
+def command(target: str, device: DeviceChoice, servers: tuple[str, ...], **flags: bool) -> None:
+    """Say what is wrong with TARGET, and whether hatch-mar and stock TorchServe can serve it.
 
-    Imports none of its code and writes nothing. Exits with 2 if anything is wrong.
+    TARGET is a project, a .mar file, a directory, a wheel or an installed model; the current
+    directory unless given. Nothing of it is imported, and nothing written, unless you ask for it:
+    --load, --golden and --bless run its code. Exits with 2 if a project is wrong, 3 if an archive
+    is, and 5 if the model does not load or answers otherwise than recorded.
     """
-    from hatch_mar.cli.authored import read_project  # noqa: PLC0415 - see hatch_mar.cli
-    from hatch_mar.errors import ProblemsError  # noqa: PLC0415
+    from hatch_mar.cli.subject import find_subject  # noqa: PLC0415 - see hatch_mar.cli
+
+    as_json = flags["as_json"]
+    with told_as_json(target, as_json=as_json):
+        subject = find_subject(target)
+        if flags["explain"] or flags["bless"]:
+            from hatch_mar.cli.authored import find_project  # noqa: PLC0415 - it must be a project
+
+            find_project(target)
+        if flags["explain"]:
+            _explain(subject, as_json=as_json)
+        elif flags["bless"]:
+            from hatch_mar.cli.bless import bless  # noqa: PLC0415 - see hatch_mar.cli
+
+            bless(target, device=device, as_json=as_json)
+        else:
+            rounds = 1 if flags["golden"] else 0
+            tried = flags["load"] or flags["golden"]
+            _check(subject, servers, device if tried else None, rounds=rounds, as_json=as_json)
+
+
+def _check(
+    subject: Subject,
+    servers: tuple[str, ...],
+    device: DeviceChoice | None,
+    *,
+    rounds: int,
+    as_json: bool,
+) -> None:
+    from hatch_mar.cli.verdict import describe_trial, judge, render, render_trial  # noqa: PLC0415
+
+    archive, spec = open_subject(subject)
+    with archive:
+        verdict = judge(subject, archive, spec)
+        failures = verdict.failures(servers)
+        if failures:
+            _fail(subject, verdict, failures, as_json=as_json)
+        if not as_json:
+            for line in render(verdict):
+                say(line)
+        trial = None if device is None else _try(archive, device, rounds)
+    if as_json:
+        document: dict[str, Any] = {**verdict.as_dict(), "problems": _golden_problems(trial)}
+        emit(document if trial is None else {**document, "trial": describe_trial(trial)})
+    elif trial is not None:
+        for line in render_trial(trial):
+            say(line)
+        for problem in _golden_problems(trial):
+            click.echo(f"hatch-mar: {problem['file']}: {problem['message']}", err=True)
+    if trial is not None and any(answer.fatal for answer in trial.answers):
+        from hatch_mar.errors import GoldenError  # noqa: PLC0415 - for its exit code
+
+        sys.exit(GoldenError.exit_code)
+
+
+def open_subject(subject: Subject) -> tuple[Archive, MarSpec | None]:
+    """Open what is to be checked; a project comes with what its author wrote.
+
+    Raises:
+        ProblemsError: all that is wrong with a project.
+        TargetError: no such model is installed.
+        ArchiveError: it cannot be read.
+    """
+    if subject.kind != "project" or subject.path is None:
+        return subject.open(), None
+    from hatch_mar.archive.planned import open_planned  # noqa: PLC0415 - see hatch_mar.cli
+    from hatch_mar.cli.authored import read_project  # noqa: PLC0415
     from hatch_mar.project.planning import make_plan  # noqa: PLC0415
 
-    try:
-        spec = read_project(directory.resolve())
-        plan = make_plan(spec)
-    except ProblemsError as error:
-        if as_json:
-            click.echo(json.dumps({"problems": _problems(error)}, indent=2))
-            sys.exit(error.exit_code)
-        raise
+    spec = read_project(subject.path.resolve())
+    return open_planned(make_plan(spec), spec.root), spec
+
+
+def _try(archive: Archive, device: DeviceChoice, rounds: int) -> Trial:
+    from hatch_mar.cli.trial import try_out  # noqa: PLC0415 - see hatch_mar.cli
+
+    if rounds and not (archive.seal and archive.seal.examples):
+        click.echo("hatch-mar: there are no golden examples to ask: tool.mar.examples", err=True)
+    return try_out(archive, device=device, rounds=rounds)
+
+
+def _fail(subject: Subject, verdict: Verdict, failures: list[Problem], *, as_json: bool) -> None:
+    """Tell what is wrong, and exit."""
+    from hatch_mar.cli import verdict as verdicts  # noqa: PLC0415 - see hatch_mar.cli
+
     if as_json:
-        click.echo(json.dumps(_describe(spec, plan), indent=2, default=str))
-        return
-    lines = _explain(spec.settings) if explain else _summarise(spec, plan)
-    for line in lines:
-        click.echo(line)
+        emit({**verdict.as_dict(), "problems": verdicts.as_json(failures)})
+    else:
+        count = len(failures)
+        click.echo(
+            f"hatch-mar: {subject.what}: {count} problem{'s' if count != 1 else ''}", err=True
+        )
+        for problem in failures:
+            click.echo(f"  {problem}", err=True)
+    sys.exit(verdict.exit_code)
 
 
-def _problems(error: ProblemsError) -> list[dict[str, str]]:
+def _golden_problems(trial: Trial | None) -> list[dict[str, str]]:
     return [
-        {"file": each.file, "key": each.key, "message": each.message} for each in error.problems
+        {
+            "file": answer.example.input.rpartition("/")[2],
+            "key": "",
+            "message": f"golden example: {answer.failure or answer.difference}",
+        }
+        for answer in (trial.answers if trial else ())
+        if answer.fatal
     ]
 
 
-def _describe(spec: MarSpec, plan: Plan) -> dict[str, Any]:
-    return {
-        "name": spec.name,
-        "version": spec.version,
-        "description": spec.description,
-        "package": spec.package,
-        "script": spec.script,
-        "handler": {"manifest": spec.handler.manifest, "found": spec.handler.found},
-        "runtime": {"name": spec.runtime, "reason": spec.runtime_reason},
-        "archive": {
-            "filename": plan.filename,
-            "format": plan.format,
-            "compression": plan.compression,
-        },
-        "manifest": plan.manifest.as_dict(),
-        "members": [{"name": each.name, "size": each.size()} for each in plan.members],
-        "tarball": [entry.name for entry in spec.tarball_entries],
-        "references": [reference.as_dict() for reference in spec.references],
-        "examples": [example.as_dict() for example in spec.examples],
-        "notes": list(spec.notes),
-        "settings": [
-            {"key": each.key, "value": each.value, "origin": each.origin} for each in spec.settings
-        ],
-        "problems": [],
-    }
+def _explain(subject: Subject, *, as_json: bool) -> None:
+    from hatch_mar.cli.authored import read_project  # noqa: PLC0415 - see hatch_mar.cli
+
+    assert subject.path is not None
+    settings = read_project(subject.path.resolve()).settings
+    if as_json:
+        found = [{"key": each.key, "value": each.value, "origin": each.origin} for each in settings]
+        emit({"settings": found, "problems": []})
+        return
+    for line in _explained(settings):
+        say(line)
 
 
-def _explain(settings: tuple[Setting, ...]) -> Iterator[str]:
+def _explained(settings: tuple[Setting, ...]) -> Iterator[str]:
     width = max(len(setting.key) for setting in settings)
     for setting in settings:
         if setting.value is not None:
             value = json.dumps(setting.value, ensure_ascii=False, default=str)
             yield f"{setting.key:<{width}}  {value}  ({setting.origin})"
-
-
-def _summarise(spec: MarSpec, plan: Plan) -> Iterator[str]:
-    from hatch_mar.project.weights import render_size  # noqa: PLC0415 - see hatch_mar.cli
-
-    yield f"{spec.name} {spec.version}{': ' if spec.description else ''}{spec.description}"
-    yield ""
-    yield f"  handler   {spec.handler.manifest}  ({spec.handler.found})"
-    yield f"  runtime   {spec.runtime}  ({spec.runtime_reason})"
-    yield f"  archive   {plan.filename}  ({plan.format}, {plan.compression})"
-    yield f"  wheel     {spec.package}  ({spec.script or 'no script'})"
-    yield from _serving(spec.config)
-    yield ""
-    total = sum(each.size() for each in plan.members)
-    yield f"  {len(plan.members)} members, {render_size(total)}"
-    sizes = [render_size(each.size()) for each in plan.members]
-    width = max((len(size) for size in sizes), default=0)
-    for each, size in zip(plan.members, sizes, strict=True):
-        yield f"    {size:>{width}}  {each.name}"
-        if each.name == spec.tarball:
-            yield from (f"    {'':>{width}}    {entry.name}" for entry in spec.tarball_entries)
-    yield from _section("references", [f"{each.target}  {each.source}" for each in spec.references])
-    yield from _section(
-        "examples",
-        [f"{each.input} -> {each.output}  ({each.content_type})" for each in spec.examples],
-    )
-    yield from _section("notes", list(spec.notes))
-
-
-def _serving(config: Mapping[str, Any]) -> Iterator[str]:
-    known = {key: value for key, value in config.items() if not isinstance(value, dict)}
-    if known:
-        yield f"  serving   {', '.join(f'{key} {value}' for key, value in known.items())}"
-
-
-def _section(title: str, lines: list[str]) -> Iterator[str]:
-    if lines:
-        yield ""
-        yield f"  {title}"
-        yield from (f"    {line}" for line in lines)
