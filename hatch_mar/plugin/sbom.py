@@ -158,7 +158,7 @@ def _libraries(requirements: Iterable[str]) -> dict[str, dict[str, Any]]:
             continue
         library = _library(wanted)
         found[library["bom-ref"]] = library
-    return dict(sorted(found.items()))
+    return dict(sorted(found.items(), key=lambda item: (item[1]["name"], item[0])))
 
 
 def _library(wanted: Requirement) -> dict[str, Any]:
