@@ -1,21 +1,32 @@
 """The archive again, from what was made of it: a wheel, or the directory that pip made of that.
 
-The seal knows how its archive was packed, and the manifest when, so the bytes are the same.
+The seal knows how its archive was packed, and the manifest when, so the bytes are the same. Asked
+for another format, or for the files that the archive only names, it is a new archive with a new
+seal.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from hatch_mar.archive.read import Archive, open_archive
-from hatch_mar.archive.seal import SEAL_NAME, Digest, Seal
+from hatch_mar.archive.seal import SEAL_NAME, Digest, Packing, Seal
 from hatch_mar.archive.write import Entry, Recipe, pack
 from hatch_mar.errors import ArchiveError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
+
+    from hatch_mar.archive.measure import Advance
+    from hatch_mar.archive.plan import Format
+    from hatch_mar.weights.reference import Reference
+
+SUFFIXES: Mapping[Format, str] = {"mar": ".mar", "tgz": ".tar.gz", "dir": ""}
+"""How the names of archives end."""
+_ENDINGS = (".mar", ".tar.gz", ".tgz")
 
 
 def export_wheel(wheel: Path, directory: Path) -> Path:
@@ -28,29 +39,106 @@ def export_wheel(wheel: Path, directory: Path) -> Path:
             archive cannot be written. Nothing is left then.
     """
     with open_archive(wheel) as archive:
-        seal = archive.seal
-        if seal is None:
-            raise ArchiveError(f"{wheel}: has no {SEAL_NAME}: hatch-mar did not build it")
-        path = directory / (seal.packing.filename or f"{seal.name}-{seal.version}.mar")
-        sealed = archive.read(SEAL_NAME)
+        return export_archive(archive, directory)
 
-        def verify(digests: Mapping[str, Digest]) -> bytes:
-            for name in sorted(digests):
-                if digests[name] != seal.members[name]:
-                    raise ArchiveError(f"{wheel}: {name}: is not what the seal says")
-            return sealed
 
-        recipe = Recipe(manifest=archive.manifest, packing=seal.packing)
-        pack(_entries(archive, seal), verify, path, recipe)
+def export_archive(
+    archive: Archive,
+    directory: Path,
+    *,
+    form: Format | None = None,
+    embedded: Mapping[Reference, Path] | None = None,
+    advance: Advance | None = None,
+) -> Path:
+    """Write `archive` into `directory`, and return the path of what was written.
+
+    `form` is the new format, by default the one it was built in. The files that `embedded` gives
+    for references become members at their targets, hashed once more on the way, and the references
+    go. `advance` is told how many bytes of the members have been read since it was last told.
+
+    Raises:
+        ArchiveError: it is not sealed, its members are not what the seal says, it would replace
+            itself, or the archive cannot be written. Nothing is left then.
+    """
+    seal = archive.seal
+    if seal is None:
+        raise ArchiveError(f"{archive.path}: has no {SEAL_NAME}: hatch-mar did not build it")
+    filename = seal.packing.filename or f"{seal.name}-{seal.version}.mar"
+    packing = seal.packing
+    if form is not None and form != packing.format:
+        filename = rename(filename, form)
+        packing = replace(packing, format=form, filename=filename)
+    path = directory / filename
+    if path.exists() and path.samefile(archive.path):
+        raise ArchiveError(f"{path}: is what is to be exported; name another directory with -d")
+    work = _Export(archive, seal, packing, embedded or {})
+    recipe = Recipe(manifest=archive.manifest, packing=packing)
+    pack(work.entries(), work.seal, path, recipe, advance=advance)
     return path
 
 
-def _entries(archive: Archive, seal: Seal) -> Iterator[Entry]:
-    for name, digest in sorted(seal.members.items()):
-        yield Entry(
-            name=name,
-            size=digest.size,
-            executable=digest.executable,
-            origin=f"{archive.path}: {name}",
-            open=partial(archive.open, name),
-        )
+def rename(filename: str, form: Format) -> str:
+    """Return the archive's `filename` with the ending of the format `form`."""
+    stem = next((filename.removesuffix(end) for end in _ENDINGS if filename.endswith(end)), None)
+    return f"{stem or filename}{SUFFIXES[form]}"
+
+
+class _Export:
+    """What is read of an archive, and the seal that this leads to."""
+
+    def __init__(
+        self, archive: Archive, seal: Seal, packing: Packing, embedded: Mapping[Reference, Path]
+    ) -> None:
+        self._archive = archive
+        self._seal = seal
+        self._packing = packing
+        self._embedded = embedded
+
+    def entries(self) -> Iterator[Entry]:
+        """Yield all members, sorted by name."""
+        entries = [*self._members(), *self._files()]
+        yield from sorted(entries, key=lambda entry: entry.name)
+
+    def seal(self, digests: Mapping[str, Digest]) -> bytes:
+        """Verify what was copied; return the seal's own bytes unless something is new."""
+        for name in sorted(self._seal.members):
+            if digests[name] != self._seal.members[name]:
+                raise ArchiveError(f"{self._archive.path}: {name}: is not what the seal says")
+        for reference, path in self._embedded.items():
+            if digests[reference.target].sha256 != reference.sha256:
+                raise ArchiveError(
+                    f"{reference.target}: the cached file {path} is not what was locked; delete it"
+                )
+        if not self._embedded and self._packing == self._seal.packing:
+            return self._archive.read(SEAL_NAME)
+        left = tuple(each for each in self._seal.references if each not in self._embedded)
+        new = replace(self._seal, members=digests, references=left, packing=self._packing)
+        return new.to_json()
+
+    def _members(self) -> Iterator[Entry]:
+        for name, digest in self._seal.members.items():
+            yield Entry(
+                name=name,
+                size=digest.size,
+                executable=digest.executable,
+                origin=f"{self._archive.path}: {name}",
+                open=partial(self._archive.open, name),
+            )
+
+    def _files(self) -> Iterator[Entry]:
+        for reference, path in self._embedded.items():
+            try:
+                size = path.stat().st_size
+            except OSError as error:
+                raise ArchiveError(f"{path}: cannot be read: {error.strerror}") from error
+            yield Entry(
+                name=reference.target,
+                size=size,
+                executable=False,
+                origin=str(path),
+                open=partial(_open, path),
+            )
+
+
+def _open(path: Path) -> BinaryIO:
+    return path.open("rb")

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 """The option `--json` of every command that has something to tell."""
+_BRANCHES = str.maketrans("\u251c\u2514\u2502\u2500", "|`|-")
+"""The lines of a tree, for terminals that have no better ones."""
 PATIENCE = 1.0
 """Seconds of work before a person wants to see how far it is."""
 
@@ -64,9 +66,8 @@ def _can_print(text: str) -> bool:
 
 
 def _escape(text: str) -> str:
-    return text.encode(sys.stdout.encoding or "utf-8", "backslashreplace").decode(
-        sys.stdout.encoding or "utf-8"
-    )
+    encoding = sys.stdout.encoding or "utf-8"
+    return text.translate(_BRANCHES).encode(encoding, "backslashreplace").decode(encoding)
 
 
 @contextmanager

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+import click
+from click.shell_completion import CompletionItem
+
 from hatch_mar.errors import TargetError
 
 if TYPE_CHECKING:
@@ -65,3 +68,27 @@ def find_subject(what: str) -> Subject:
     if "/" in what or what.endswith(PACKED):
         raise TargetError(f"{what}: no such file or directory")
     return Subject(what=what, kind="installed")
+
+
+class TargetType(click.ParamType):
+    """What `find_subject` finds: on the command line a string, which a shell can complete."""
+
+    name = "target"
+
+    def shell_complete(
+        self,
+        ctx: click.Context,
+        param: click.Parameter,
+        incomplete: str,
+    ) -> list[CompletionItem[str]]:
+        """Return the names of installed models, and leave paths to the shell."""
+        del ctx, param
+        from hatch_mar.archive.installed import installed_models  # noqa: PLC0415 - see cli
+
+        names = sorted({name for name, _ in installed_models() if name.startswith(incomplete)})
+        installed = [CompletionItem(name, help="an installed model") for name in names]
+        return [CompletionItem(incomplete, type="file"), *installed]
+
+
+TARGET = TargetType()
+"""The type of arguments that name a project, an archive or an installed model."""

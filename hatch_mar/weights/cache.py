@@ -106,6 +106,15 @@ class Cache:
             ) from error
 
 
+def find_cached(reference: Reference) -> Path | None:
+    """Return the file of `reference` in the user's cache, if it is there; nothing is fetched."""
+    try:
+        cache = Cache()
+    except WeightsError:  # without platformdirs, nobody has ever put anything there
+        return None
+    return cache.path_of(reference.sha256) if cache.has(reference) else None
+
+
 def default_directory(environ: Mapping[str, str]) -> Path:
     """Return `$HATCH_MAR_CACHE_DIR`, or the platform's cache directory of the user."""
     configured = environ.get(CACHE_VARIABLE)
