@@ -6,7 +6,7 @@ import json
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
@@ -66,7 +66,7 @@ def command(
     Without --weights it holds a small complete model, ready to be replaced.
     """
     from hatch_mar.project.founding import Wish, found_project  # noqa: PLC0415 - see hatch_mar.cli
-    from hatch_mar.project.newfiles import write_new  # noqa: PLC0415
+    from hatch_mar.project.newfiles import new_files  # noqa: PLC0415
 
     root = directory or Path(name)
     try:
@@ -81,8 +81,8 @@ def command(
                 handler=_read_handler(handler),
             )
         )
-        write_new(root, foundation.files)
-        notes = _check(root)
+        with new_files(root, foundation.files):
+            notes = _check(root)
     except ProblemsError as error:
         if as_json:
             listed = [
@@ -113,10 +113,15 @@ def _read_arguments(texts: Sequence[str]) -> dict[str, Any]:
         if not equals or not name.isidentifier():
             raise click.BadParameter(f"'{text}' is not NAME=VALUE", param_hint="--model-arg")
         try:
-            found[name] = json.loads(value)
+            found[name] = json.loads(value, parse_constant=_refuse)
         except ValueError:
             found[name] = value
     return found
+
+
+def _refuse(constant: str) -> NoReturn:
+    """Leave NaN and the infinities, which JSON does not have either, to be text."""
+    raise ValueError(constant)
 
 
 def _read_handler(text: str | None) -> str | None:

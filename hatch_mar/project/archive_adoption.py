@@ -30,7 +30,7 @@ from hatch_mar.project.draft import (
     merge_dependencies,
 )
 from hatch_mar.project.handler import DEFAULT_HANDLERS
-from hatch_mar.project.newfiles import write_new
+from hatch_mar.project.newfiles import new_files
 from hatch_mar.project.packages import LEFT_OUT
 from hatch_mar.project.table import ExampleTable
 
@@ -268,10 +268,10 @@ def unpack_into(root: Path, archive: Archive, adopted: Adopted) -> None:
     files: dict[str, Source] = {
         path: partial(archive.open, name) for path, name in adopted.files.items()
     }
-    write_new(root, {PYPROJECT: adopted.draft.to_toml(), **files})
-    for path, name in adopted.files.items():
-        if archive.executable(name):
-            (root / path).chmod((root / path).stat().st_mode | 0o111)
+    with new_files(root, {PYPROJECT: adopted.draft.to_toml(), **files}):
+        for path, name in adopted.files.items():
+            if archive.executable(name):
+                (root / path).chmod((root / path).stat().st_mode | 0o111)
 
 
 def find_differences(before: Archive, after: Archive) -> Iterator[str]:

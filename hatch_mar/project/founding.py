@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from hatch_mar.project.newfiles import Source
 
 FOLDER = "weights"
+OPTIONAL = ("README.md", ".gitignore")
+"""What a directory may have already; the project does as well with that."""
 ARCHITECTURES = ("state_dict", "safetensors")
 """Kinds of checkpoint that are nothing without a model file."""
 
@@ -204,6 +206,9 @@ class _Founder:
                 f"has no use beside '{wish.weights}', which is {NAMES[checkpoint.kind]} and holds "
                 "the whole model",
             )
+        unsayable = [name for name, value in wish.model_args.items() if not _is_toml(value)]
+        for name in unsayable if wish.handler is not None else ():
+            self._complain("--model-arg", f"{name}: TOML cannot say null; leave it to a default")
         if wish.handler in DEFAULT_HANDLERS and checkpoint is None and network is None:
             self._complain("--weights", f"is required: {wish.handler} loads a model by itself")
 
@@ -223,10 +228,12 @@ class _Founder:
         else:
             target, colon, function = text.partition(":")
             place = self._bring(Path(target), "")
+            self._bring_companions(Path(target))
             self.lines.append(Line("handler", f"{place}{colon}{function}"))
         if network is None or self.wish.model_file is None:
             return
         self.lines.append(Line("model-file", self._bring(self.wish.model_file, "")))
+        self._bring_companions(self.wish.model_file)
         self.lines.append(Line("model-class", network.name))
         if self.wish.model_args:
             self.lines.append(Line("model-args", dict(self.wish.model_args)))
@@ -236,12 +243,7 @@ class _Founder:
         assert path is not None
         place = self._bring(path, "")
         self.extras.append(place)
-        if place not in self._inside(path):
-            for name, companion in find_companions(path).items():
-                self.files[name] = companion
-                top = name.partition("/")[0]
-                if top not in self.extras:
-                    self.extras.append(top)
+        self._bring_companions(path)
         self.lines.append(Line("handler", "handler.py"))
         self.files["handler.py"] = factory_handler(
             checkpoint,
@@ -290,6 +292,19 @@ class _Founder:
         self.files[place] = path
         return place
 
+    def _bring_companions(self, path: Path) -> None:
+        """Bring the modules that a file from elsewhere imports from beside it."""
+        if self._inside(path):
+            return
+        model_file = self.wish.model_file
+        named = [model_file.resolve()] if model_file is not None else []
+        for name, companion in find_companions(path).items():
+            if companion.resolve() not in named:
+                self.files[name] = companion
+                top = name.partition("/")[0]
+                if top not in self.extras:
+                    self.extras.append(top)
+
     def _inside(self, path: Path) -> list[str]:
         """Return the path below the project's directory, as one element; none if it is outside."""
         resolved, root = path.resolve(), self.wish.root.resolve()
@@ -300,7 +315,7 @@ class _Founder:
             raise ProblemsError(self.problems)
         question, answer = "examples/orange.json", "examples/orange.answer.json"
         weights = f"{FOLDER}/colours.safetensors"
-        reply = json.dumps(name_colour(QUESTION))
+        reply = json.dumps(name_colour(QUESTION), indent=2)
         name = self.wish.name
         self.files |= {
             "README.md": fill(
@@ -344,8 +359,19 @@ class _Founder:
             lines=tuple(self.lines),
             tail=tail,
         )
-        files = {PYPROJECT: draft.to_toml(), **self.files}
+        self.files = {PYPROJECT: draft.to_toml(), **self.files}
+        files = {
+            name: source
+            for name, source in self.files.items()
+            if name not in OPTIONAL or not (self.wish.root / name).exists()
+        }
         return Foundation(draft=draft, files=files, found=found)
+
+
+def _is_toml(value: Any) -> bool:  # noqa: ANN401 - what JSON can say
+    if isinstance(value, list | dict):
+        return all(map(_is_toml, value.values() if isinstance(value, dict) else value))
+    return value is not None
 
 
 def _describe(wish: Wish, checkpoint: Checkpoint | None, network: Network | None) -> str:

@@ -16,27 +16,33 @@ Source: TypeAlias = "str | bytes | Path | Callable[[], BinaryIO]"
 """Text, bytes, a file to copy, or what opens one."""
 
 
-def write_new(root: Path, files: Mapping[str, Source]) -> None:
-    """Write `files`, by their paths below `root`.
+@contextmanager
+def new_files(root: Path, files: Mapping[str, Source]) -> Iterator[None]:
+    """Write `files`, by their paths below `root`. If the block fails, they are gone again.
 
     Raises:
         ProblemsError: something is at the place of one of them, or of `root`; all are named.
         HatchMarError: they cannot be written. Nothing that was made is left.
     """
-    try:
-        conflicts = list(_conflicts(root, files))
-        if conflicts:
-            raise ProblemsError(conflicts)
-        with _undoing() as made:
-            for name, source in files.items():
-                path = root / name
-                _make_parents(path, made)
-                with path.open("xb") as file:
-                    made.append(path)
-                    _fill(file, source)
-    except OSError as error:
-        where = error.filename or root
-        raise HatchMarError(f"{where}: cannot be written: {error.strerror or error}") from error
+    with _undoing() as made:
+        try:
+            _write(root, files, made)
+        except OSError as error:
+            where = error.filename or root
+            raise HatchMarError(f"{where}: cannot be written: {error.strerror or error}") from error
+        yield
+
+
+def _write(root: Path, files: Mapping[str, Source], made: list[Path]) -> None:
+    conflicts = list(_conflicts(root, files))
+    if conflicts:
+        raise ProblemsError(conflicts)
+    for name, source in files.items():
+        path = root / name
+        _make_parents(path, made)
+        with path.open("xb") as file:
+            made.append(path)
+            _fill(file, source)
 
 
 def _conflicts(root: Path, files: Mapping[str, Source]) -> Iterator[Problem]:

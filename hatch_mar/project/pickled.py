@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 """What the first of a legacy file's pickles is, by torch's own rule."""
 STATE_DICT_KEYS = ("state_dict", "model_state_dict", "model_state", "model", "net", "weights")
-"""Where training scripts put the weights in a checkpoint with more in it: `handler_factory`'s list."""
+"""Where training scripts put the weights in a checkpoint that holds more, for `handler_factory`."""
 HARMLESS = frozenset(
     {
         ("_codecs", "encode"),

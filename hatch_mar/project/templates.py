@@ -59,7 +59,7 @@ class Handler(BaseHandler):
 
 def read(row):
     """Return what one request holds."""
-    value = row.get("data") or row.get("body")
+    value = row.get("data", row.get("body"))
     if isinstance(value, (bytes, bytearray, str)):  # the client did not say that it is JSON
         value = json.loads(value)
     return value
@@ -97,7 +97,7 @@ $feed
 
 def read(row):
     """Return what one request holds."""
-    value = row.get("data") or row.get("body")
+    value = row.get("data", row.get("body"))
     if isinstance(value, (bytes, bytearray, str)):  # the client did not say that it is JSON
         value = json.loads(value)
     return value
@@ -210,28 +210,27 @@ from handler import handler
 ROOT = Path(__file__).parents[1]
 
 
-@pytest.fixture(scope="module")
-def context() -> SimpleNamespace:
-    """What a server tells a handler: where the model is, and what its weights are called."""
-    handler_context = SimpleNamespace(
+@pytest.fixture(scope="module", autouse=True)
+def _loaded() -> None:
+    """Tell the handler, as a server does, where the model is and what its weights are called."""
+    context = SimpleNamespace(
         system_properties={"model_dir": str(ROOT)},
         manifest={"model": {"serializedFile": "$weights"}},
         model_yaml_config={},
     )
-    handler(None, handler_context)
-    return handler_context
+    handler(None, context)
 
 
-def test_the_example_gets_its_answer(context: SimpleNamespace) -> None:
+def test_the_example_gets_its_answer() -> None:
     request = json.loads((ROOT / "$question").read_text())
     expected = json.loads((ROOT / "$answer").read_text())
-    (answer,) = handler([{"body": request}], context)
+    (answer,) = handler([{"body": request}])
     assert answer["colour"] == expected["colour"]
     assert answer["probability"] == pytest.approx(expected["probability"], rel=1e-3)
 
 
-def test_each_request_of_a_batch_gets_its_own(context: SimpleNamespace) -> None:
-    answers = handler([{"body": [255, 0, 0]}, {"body": "#0000ff"}], context)
+def test_each_request_of_a_batch_gets_its_own() -> None:
+    answers = handler([{"body": [255, 0, 0]}, {"body": "#0000ff"}])
     assert [answer["colour"] for answer in answers] == ["red", "blue"]
 '''
 COLOURS_TAIL = """\
