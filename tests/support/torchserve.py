@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
+import json
 import os
 import shutil
 import signal
@@ -86,6 +87,27 @@ class TorchServeHome:
                 env={**os.environ, "TMPDIR": staging},
             )
         return into / (name + {"tgz": ".tar.gz", "no-archive": ""}.get(form, ".mar"))
+
+    def make_archives(self, commands: Sequence[Sequence[str]], cwd: Path) -> None:
+        """Run torch-model-archiver in `cwd`, once for each of `commands`, in one interpreter."""
+        with tempfile.TemporaryDirectory() as staging:
+            subprocess.run(
+                [str(self.python), "-W", "ignore:Duplicate name", "-c", _MANY_ARCHIVES],
+                check=True,
+                cwd=cwd,
+                env={**os.environ, "TMPDIR": staging},
+                input=json.dumps(commands),
+                text=True,
+            )
+
+
+_MANY_ARCHIVES = """\
+import json, sys
+from model_archiver.model_packaging import generate_model_archive
+for arguments in json.load(sys.stdin):
+    sys.argv[1:] = arguments
+    generate_model_archive()
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
