@@ -118,14 +118,18 @@ class Shim:
         return "incomplete" if None in owned else "installed"
 
     def strangers(self) -> Iterator[Problem]:
-        """Yield what is in the way, and belongs to somebody else."""
-        for path in self.files():
+        """Yield what is in the way, or lives in the package already, and is somebody else's."""
+        for path in dict.fromkeys((*self.files(), *self._modules_there())):
             if _is_ours(path) is False:
                 message = (
                     "is not hatch-mar's, so it stays; if you want it replaced, remove it first "
-                    f"(`pip uninstall {self.old.original}`)"
+                    f"(`pip uninstall {self.old.original}`, if that is what it belongs to)"
                 )
                 yield Problem(str(path), "", message)
+
+    def _modules_there(self) -> Iterator[Path]:
+        for name in sorted({path.partition("/")[0] for path in self.old.sources}):
+            yield from sorted((self.home.packages / name).rglob("*.py"))
 
 
 def find_shims(names: Iterable[str], home: Home) -> list[Shim]:
