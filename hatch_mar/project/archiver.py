@@ -22,7 +22,7 @@ from hatch_mar.errors import ArchiveError, ProblemsError
 from hatch_mar.project.baggage import factory_entries
 from hatch_mar.project.commandline import FLAGS, CommandLine
 from hatch_mar.project.document import Document, KeyPath
-from hatch_mar.project.flattening import resolve_extra_files, without_copies
+from hatch_mar.project.flattening import is_below, resolve_extra_files, without_copies
 from hatch_mar.project.layout import find_collisions
 from hatch_mar.project.named_handler import resolve_compiled_handler, resolve_python_handler
 from hatch_mar.project.planning import to_member
@@ -119,6 +119,7 @@ def read_order(options: ArchiverOptions, environ: Mapping[str, str] = os.environ
     }
     extras = resolve_extra_files(reading, options.extra_files or "", path)
     entries = _lay_out(reading, handler, [each for each in files.values() if each], extras)
+    _check_replaced(reading, entries, path)
     _check_weights(reading, files["weights"])
     _check_requirements(reading, files["requirements"])
     _check_config(reading, files["config"], {each.name for each in entries})
@@ -223,6 +224,16 @@ def _lay_out(
     for flag, message in find_collisions(entries, reading.relative, lambda _: "rename one"):
         reading.complain(_key_of(flag), message)
     return tuple(sorted(entries, key=lambda entry: entry.name))
+
+
+def _check_replaced(reading: CommandLine, entries: tuple[Entry, ...], path: Path) -> None:
+    """Complain of files in the directory that the archive will take the place of."""
+    if not path.is_dir():
+        return
+    for each in entries:
+        if isinstance(each.source, Path) and is_below(each.source, path):
+            message = f"is in '{reading.relative(path)}', which will be replaced; move it"
+            reading.complain(_key_of(each.key), f"'{reading.relative(each.source)}' {message}")
 
 
 def _key_of(flag: str) -> KeyPath:

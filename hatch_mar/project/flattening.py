@@ -25,17 +25,24 @@ FLAG = "--extra-files"
 def resolve_extra_files(reading: CommandLine, text: str, output: Path) -> tuple[Entry, ...]:
     """Return the files that `text`, separated by commas, stands for; complain of what is missing.
 
-    What lies at `output`, the archive that is about to be written, is never part of itself.
+    A pattern or a folder that happens to hold `output`, the archive that is about to be written,
+    does not mean it.
     """
     found: list[Entry] = []
     for piece in filter(None, map(str.strip, text.split(","))):
-        found += [entry for path in _match(reading, piece) for entry in _flatten(reading, path)]
-    own = output.resolve()
-    return tuple(
-        entry
-        for entry in found
-        if not isinstance(entry.source, bytes) and not entry.source.resolve().is_relative_to(own)
-    )
+        for path in _match(reading, piece):
+            named = output.is_dir() and is_below(path, output)
+            found += [each for each in _flatten(reading, path) if named or not _is_in(each, output)]
+    return tuple(found)
+
+
+def is_below(path: Path, folder: Path) -> bool:
+    """Say whether `path` is `folder` or in it, links followed."""
+    return path.resolve().is_relative_to(folder.resolve())
+
+
+def _is_in(entry: Entry, output: Path) -> bool:
+    return not isinstance(entry.source, bytes) and is_below(entry.source, output)
 
 
 def _match(reading: CommandLine, piece: str) -> list[Path]:
