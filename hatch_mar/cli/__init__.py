@@ -22,6 +22,7 @@ SUBCOMMANDS = (
     "check",
     "completion",
     "diff",
+    "doctor",
     "export",
     "init",
     "inspect",

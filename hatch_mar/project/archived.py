@@ -113,9 +113,7 @@ def _choose(module: Module, file: str, attribute: str) -> ArchivedHandler:
     """Decide as a server does: the function that was named, else `handle`, else the only class."""
     wanted = attribute or ENTRY_POINT
     if wanted in module.classes:
-        reason = (
-            f"handler: `{wanted}` is a class, and TorchServe takes what is named for a function"
-        )
+        reason = f"handler: `{wanted}` is a class, and TorchServe would call it as a function"
         return _class(module, file, wanted, only_here=reason)
     if wanted in module.names:
         made = " = handler_factory(...)" if wanted in module.factories else ""

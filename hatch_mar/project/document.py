@@ -235,6 +235,11 @@ def _is_unicode(text: str) -> bool:
     return True
 
 
+def names_key(variable: str) -> bool:
+    """Say whether `variable`, such as `HATCH_MAR_ARCHIVE_FORMAT`, stands for a key of ours."""
+    return _variable_path(variable.removeprefix(VARIABLE_PREFIX)) is not None
+
+
 def _variable_path(name: str) -> KeyPath | None:
     """Return the key path that `WEIGHTS_0_SOURCE` or `ARCHIVE_FORMAT` stands for."""
     keys = {str(field.alias) for field in MarTable.model_fields.values()}
@@ -289,4 +294,3 @@ def find_hook(
         if isinstance(table, Mapping):
             return table, Origin(file, render((prefix, *keys)))
     return None, Origin(PYPROJECT, HOOK_PREFIX)
-

@@ -39,6 +39,14 @@ class Device:
         return f"gpu:{self.index}"
 
 
+class Driver(NamedTuple):
+    """The NVIDIA driver."""
+
+    version: str
+    cuda: int
+    """The newest CUDA it can run: 1000 times the major number, plus 10 times the minor one."""
+
+
 class Usage(NamedTuple):
     """How a GPU is doing."""
 
@@ -53,6 +61,16 @@ class Usage(NamedTuple):
 def discover(environ: Mapping[str, str]) -> list[Device]:
     """Return the GPUs that `environ` lets us use, in the order in which it names them."""
     return select(_ask(list_devices, []), environ.get("CUDA_VISIBLE_DEVICES"))
+
+
+def read_driver() -> Driver | None:
+    """Return the NVIDIA driver; None if there is none, or NVML cannot be asked."""
+    return _ask(
+        lambda nvml: Driver(
+            version=nvml.nvmlSystemGetDriverVersion(), cuda=nvml.nvmlSystemGetCudaDriverVersion()
+        ),
+        None,
+    )
 
 
 def select(devices: Sequence[Device], visible: str | None) -> list[Device]:
