@@ -44,8 +44,7 @@ def resolve_examples(
 ) -> tuple[tuple[Example, ...], tuple[Path, ...], tuple[Entry, ...]]:
     """Return the examples as the seal lists them, the files of their answers, and all files."""
     found: list[tuple[ExampleTable, Path, Path]] = []
-    for index, table in enumerate(reading.table.examples):
-        key = ("examples", index)
+    for key, table in reading.entries("examples", reading.table.examples):
         request = reading.find_file((*key, "input"), table.input)
         answer = _find_answer(reading, (*key, "output"), table.output)
         for path in (request, None if reading.unanswered else answer):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import os.path
 import posixpath
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -33,8 +34,8 @@ class Extras:
 def resolve_extras(reading: Reading, handler: Path | None) -> Extras:
     """Return the extra files by their places; without those that have problems."""
     found: list[Entry] = []
-    for index, extra in enumerate(reading.table.extra_files):
-        found += _resolve_one(reading, extra, ("extra-files", index))
+    for key, extra in reading.entries("extra-files", reading.table.extra_files):
+        found += _resolve_one(reading, extra, key)
     found = list(_once(found))
     if not any(entry.name == INDEX for entry in found):
         found += _beside(reading, handler)
@@ -66,13 +67,10 @@ def _resolve_one(reading: Reading, extra: str | ExtraTable, key: KeyPath) -> lis
         return []
     matches = _match(reading, pattern, place)
     if not matches:
-        what = "matches no file" if _is_glob(pattern) else reading.why_missing(pattern)
+        what = "matches no file" if _is_glob(pattern, place) else reading.why_missing(pattern)
         reading.complain(where, f"'{pattern}' {what}")
         return []
-    outside = [path for path, _ in matches if not reading.is_inside(path)]
-    for path in outside:
-        reading.complain(where, f"'{reading.relative(path)}' leads out of the project")
-    matches = [(path, base) for path, base in matches if path not in outside]
+    matches = [(path, base) for path, base in matches if _is_usable(reading, where, path)]
     if isinstance(extra, ExtraTable):
         return _moved(reading, extra, key, matches)
     flat = reading.table.extra_layout == "flat"
@@ -82,9 +80,21 @@ def _resolve_one(reading: Reading, extra: str | ExtraTable, key: KeyPath) -> lis
     ]
 
 
+def _is_usable(reading: Reading, key: KeyPath, path: Path) -> bool:
+    """Say whether a match is a file of the project; complain if not."""
+    name = reading.relative(path)
+    if not reading.is_inside(path):
+        reading.complain(key, f"'{name}' leads out of the project")
+        return False
+    if not path.is_file():
+        reading.complain(key, f"'{name}' {reading.why_missing(name)}")
+        return False
+    return True
+
+
 def _match(reading: Reading, pattern: str, place: Path) -> list[tuple[Path, Path]]:
     """Return the files that `pattern` stands for, each with the folder that flat files drop."""
-    if not _is_glob(pattern):
+    if not _is_glob(pattern, place):
         if not place.is_dir():
             return [(place, place.parent)] if place.exists() else []
         found = dict.fromkeys(walk(place), place)
@@ -133,8 +143,9 @@ def _moved(
     if target.startswith(("/", "../")) or target == "..":
         reading.complain((*key, "to"), f"'{extra.to}' is not in the model directory")
         return []
-    single = len(matches) == 1 and not _is_glob(extra.from_)
-    whole = (reading.root / extra.from_).is_dir()
+    place = reading.root / extra.from_
+    single = len(matches) == 1 and not _is_glob(extra.from_, place)
+    whole = place.is_dir()
     if single and not whole and not extra.to.endswith("/") and target != ".":
         return [Entry(target, reading.take(matches[0][0]), render(key))]
     base = PurePosixPath(target)
@@ -160,8 +171,9 @@ def _check_index(reading: Reading, path: Path) -> None:
         reading.complain_of_file(path, "", "must be an object of class index to name")
 
 
-def _is_glob(pattern: str) -> bool:
-    return any(letter in pattern for letter in "*?[")
+def _is_glob(pattern: str, place: Path) -> bool:
+    """Say whether `pattern` is one: a file or folder that bears that very name is meant itself."""
+    return any(letter in pattern for letter in "*?[") and not os.path.lexists(place)
 
 
 def _is_left_out(path: PurePosixPath) -> bool:

@@ -39,11 +39,11 @@ def resolve_packages(reading: Reading) -> tuple[Package, ...]:
         found = find_package(reading, top) if top else None
         return (found,) if found else ()
     packages = []
-    for index, text in enumerate(named):
+    for key, text in reading.entries("packages", named):
         found = find_package(reading, text)
         if found is None:
             hint = did_you_mean(text, _packages_here(reading.root))
-            reading.complain(("packages", index), f"there is no package '{text}'{hint}")
+            reading.complain(key, f"there is no package '{text}'{hint}")
         else:
             packages.append(found)
     return tuple(packages)

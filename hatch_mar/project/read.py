@@ -103,13 +103,14 @@ def _read_table(root: Path, hook: Mapping[str, Any], environ: Mapping[str, str])
     if problems:
         raise ProblemsError(problems)  # there is nothing to go by
     document = read_document(root, pyproject, hook, environ, problems)
-    table, broken = validate(document, problems)
+    valid = validate(document, problems)
     return Reading(
         root=root,
         pyproject=pyproject,
         document=document,
-        table=table,
-        broken=broken,
+        table=valid.table,
+        broken=valid.broken,
+        kept=valid.kept,
         problems=problems,
     )
 
@@ -246,10 +247,7 @@ def _name_references(config: Config, weights: tuple[WeightsFile, ...]) -> None:
 
 def _check_layout(reading: Reading, entries: tuple[Entry, ...], contents: _Contents) -> None:
     """Complain of everything that would meet in the model directory."""
-    held = [
-        Entry(file.target, file.path or b"", f"weights[{index}]")
-        for index, file in enumerate(contents.weights)
-    ]
+    held = [Entry(file.target, file.path or b"", file.key) for file in contents.weights]
     if contents.tarball:
         held.append(Entry(contents.tarball, b"", TARBALL_KEY))
     for key, message in find_collisions((*entries, *held, *contents.packed), reading.relative):

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os.path
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from hatch_mar.errors import Problem
 from hatch_mar.project.source import Module, SourceError, read_module
 from hatch_mar.project.suggestion import nearby_file
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
     from hatch_mar.project.document import Document, KeyPath, Origin
     from hatch_mar.project.table import MarTable
 
+T = TypeVar("T")
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 
 
@@ -29,7 +33,9 @@ class Reading:
     document: Document
     table: MarTable
     broken: frozenset[str]
-    """Top-level keys that are wrong in themselves: nothing more is said about them."""
+    """Top-level keys that are wrong, or hold something wrong: the table is not all there is."""
+    kept: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    """Of broken arrays that have right entries: which entries of the author's the table has."""
     problems: list[Problem] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     stock: list[str] = field(default_factory=list)
@@ -51,9 +57,14 @@ class Reading:
         dynamic = self.project.get("dynamic")
         return isinstance(dynamic, list) and field in dynamic
 
+    def entries(self, key: str, values: Iterable[T]) -> Iterator[tuple[KeyPath, T]]:
+        """Yield the entries of an array of the table, each with its place in the author's."""
+        for index, value in zip(self.kept.get(key) or itertools.count(), values, strict=False):
+            yield (key, index), value
+
     def complain(self, path: KeyPath, message: str) -> None:
-        """Add a problem with the setting at `path`."""
-        if path[0] not in self.broken:
+        """Add a problem with the setting at `path`, unless it is known to be wrong."""
+        if path[0] not in self.broken or path[0] in self.kept:
             origin = self.document.origin(path)
             self.problems.append(Problem(origin.file, origin.key, message))
 

@@ -64,6 +64,8 @@ class WeightsFile:
 
     target: str
     """Path in the model directory."""
+    key: str = "weights"
+    """The key that asked for it, such as `weights[0]`."""
     path: Path | None = None
     """The file to embed."""
     reference: Reference | None = None

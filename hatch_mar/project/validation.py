@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ValidationError
@@ -44,21 +45,50 @@ EXPECTED = {
 """What a pydantic error type says should have been there."""
 
 
-def validate(document: Document, problems: list[Problem]) -> tuple[MarTable, frozenset[str]]:
-    """Return the valid part of `document`, and the top-level keys that were left out as wrong.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Valid:
+    """What of a document can be worked with."""
+
+    table: MarTable
+    broken: frozenset[str] = frozenset()
+    """Top-level keys that are wrong, or hold something wrong."""
+    kept: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    """Of broken arrays with right entries: which entries of the author's the table has."""
+
+
+def validate(document: Document, problems: list[Problem]) -> Valid:
+    """Return the valid part of `document`: whole tables, and of arrays the entries that are right.
 
     Everything wrong goes to `problems`; the rest of a project can still be looked at.
     """
     _read_numbers_of_variables(document)
     values = copy.deepcopy(document.values)
     try:
-        return MarTable.model_validate(values), frozenset()
+        return Valid(table=MarTable.model_validate(values))
     except ValidationError as error:
         errors = error.errors(include_url=False)
     problems.extend(_problems(document, errors))
-    broken = {str(each["loc"][0]) for each in errors}
-    kept = {key: value for key, value in values.items() if key not in broken}
-    return MarTable.model_validate(kept), frozenset(broken)
+    broken = {str(_path_in(values, each)[0]) for each in errors}
+    kept = dict(_right_entries(values, errors))
+    right = {key: value for key, value in values.items() if key not in broken}
+    right |= {key: [values[key][index] for index in entries] for key, entries in kept.items()}
+    return Valid(table=MarTable.model_validate(right), broken=frozenset(broken), kept=kept)
+
+
+def _right_entries(
+    values: Mapping[str, Any], errors: list[ErrorDetails]
+) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Yield the broken arrays that have right entries, with the indices of those."""
+    wrong: dict[str, set[str | int]] = {}
+    for each in errors:
+        key, *inner = _path_in(values, each)
+        wrong.setdefault(str(key), set()).update(inner[:1] or ["all"])
+    for key, entries in wrong.items():
+        value = values.get(key)
+        if isinstance(value, list) and "all" not in entries:
+            right = tuple(index for index in range(len(value)) if index not in entries)
+            if right:
+                yield key, right
 
 
 def known_keys(model: type[BaseModel]) -> list[str]:

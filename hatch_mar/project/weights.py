@@ -7,7 +7,9 @@ import re
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
+from hatch_mar.project.document import render
 from hatch_mar.project.reading import Reading, is_lfs_pointer
+from hatch_mar.project.secret import conceal, find_secret
 from hatch_mar.project.spec import WeightsFile
 from hatch_mar.project.suggestion import did_you_mean
 from hatch_mar.project.table import WeightsTable, parse_size
@@ -30,14 +32,14 @@ def is_uri(text: str) -> bool:
 
 def resolve_weights(reading: Reading) -> tuple[WeightsFile, ...]:
     """Return the files of weights, the primary one marked; without those that have problems."""
-    tables = reading.table.weights
-    primaries = [index for index, table in enumerate(tables) if table.primary]
-    for index in primaries[1:]:
-        reading.complain(("weights", index, "primary"), "only one file can be the primary one")
-    primary = primaries[0] if primaries else 0
+    tables = list(reading.entries("weights", reading.table.weights))
+    primaries = [key for key, table in tables if table.primary]
+    for key in primaries[1:]:
+        reading.complain((*key, "primary"), "only one file can be the primary one")
+    primary = next(iter([*primaries, *(key for key, _ in tables)]), None)
     found = []
-    for index, table in enumerate(tables):
-        file = _resolve_one(reading, table, ("weights", index), primary=index == primary)
+    for key, table in tables:
+        file = _resolve_one(reading, table, key, primary=key == primary)
         if file is not None:
             found.append(file)
     return tuple(found)
@@ -65,6 +67,7 @@ def _resolve_one(
         return None
     return WeightsFile(
         target=target,
+        key=render(key),
         path=path,
         reference=reference,
         primary=primary,
@@ -86,6 +89,14 @@ def _check_sources(reading: Reading, table: WeightsTable, key: KeyPath) -> bool:
 
 
 def _check_uri(reading: Reading, key: KeyPath, uri: str) -> bool:
+    secret = find_secret(uri)
+    if secret is not None:
+        reading.complain(
+            key,
+            f"'{redact(uri)}' holds {secret}, which everybody who has the archive could read; "
+            "leave it out, and let servers log in by their own ~/.netrc",
+        )
+        return False
     flaw = find_flaw(uri)
     scheme = uri.partition(":")[0].lower()
     hint = "" if scheme in SCHEMES else did_you_mean(scheme, SCHEMES)
@@ -108,7 +119,7 @@ def _target(reading: Reading, table: WeightsTable, key: KeyPath) -> str | None:
         if name in ("", ".", ".."):
             reading.complain(
                 (*key, "target"),
-                f"'{table.source}' does not end in a file's name; give one as `target`",
+                f"'{conceal(table.source)}' does not end in a file's name; give one as `target`",
             )
             return None
         return name
@@ -130,17 +141,16 @@ def _remote(
     if table.place == "embed":
         reading.complain(
             (*key, "place"),
-            f"'{table.source}' is not here to be embedded, and a build opens no connection; "
-            "download it into the project, or leave out `place`",
+            f"'{conceal(table.source)}' is not here to be embedded, and a build opens no "
+            "connection; download it into the project, or leave out `place`",
         )
         return None
     if table.sha256 is None:
-        if "weights" not in reading.broken:
-            reading.complain(
-                (*key, "sha256"),
-                f"'{table.source}' is elsewhere, and without a `sha256` nobody knows which bytes "
-                "you mean; write { source, sha256 }",
-            )
+        reading.complain(
+            (*key, "sha256"),
+            f"'{conceal(table.source)}' is elsewhere, and without a `sha256` nobody knows which "
+            "bytes you mean; write { source, sha256 }",
+        )
         return None
     if target is None:
         return None

@@ -32,8 +32,8 @@ def test_no_requirements_no_file(scratch: Scratch) -> None:
 
 
 def test_a_file_travels_byte_for_byte_under_its_name(scratch: Scratch) -> None:
-    text = f"# why\n--extra-index-url https://example.org/simple\n{URL}\nnumpy==2.0 \\\n  "
-    text += "--hash=sha256:00\ntorch\n"
+    text = f"# why\n--extra-index-url https://example.org/simple\n{URL}#sha256=00\nnumpy==2.0 \\\n  "
+    text += "--hash=sha256:00\ntorch --hash=sha256:00\n"
     scratch.write({"conf/serving.txt": text})
     scratch.configure('requirements = "conf/serving.txt"')
     assert scratch.content("serving.txt").decode() == text
@@ -54,7 +54,7 @@ def test_a_list(scratch: Scratch) -> None:
         ("-e .", "names another file"),
         ("-c limits.txt", "names another file"),
         ("--find-links wheels", "names a folder of this machine"),
-        ("./wheels/foo.whl", "is no requirement that others could install"),
+        ("./wheels/foo.whl", "is a path of this machine"),
         ("foo @ file:///wheels/foo.whl", "is a file of this machine"),
         ("foo @ {root:uri}/foo", "means something only on this machine"),
         ("numpy >> 3", "is no requirement that others could install"),
