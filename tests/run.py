@@ -21,7 +21,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from tests.support.environment import ROOT, WORK, apt_install, make_environment, pip, say
 
-PROGRAMS = {"java": "default-jre-headless", "git": "git", "g++": "g++"}
+PROGRAMS = {
+    "java": "default-jre-headless",
+    "git": "git",
+    "g++": "g++",
+    "javac": "default-jdk-headless",
+}
 """What the suite runs besides Python, and the Debian package of each."""
 CHECKS = (
     ("ruff", "check", "."),
