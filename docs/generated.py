@@ -17,6 +17,7 @@ from pydantic import BaseModel
 
 from hatch_mar import errors
 from hatch_mar.cli import SUBCOMMANDS, program
+from hatch_mar.project.matrix import MODELS, WAYS, Place, Way
 from hatch_mar.project.table import MarTable
 
 if TYPE_CHECKING:
@@ -110,4 +111,31 @@ def error_tree() -> str:
     return f"```text\n{textwrap.dedent(tree[0])}\n```"
 
 
-GENERATORS = {"tool_mar": tool_mar, "commands": commands, "error_tree": error_tree}
+def matrix() -> str:
+    """Return the table of what runs where, and below it what stands in TorchServe's way."""
+    reasons = list(dict.fromkeys(reason for way in WAYS for reason in _reasons(way)))
+    lines = ["| | in the archive | at a path | by reference |", "|---|---|---|---|"]
+    for model, title in MODELS.items():
+        ways = {way.weights: way for way in WAYS if way.model == model}
+        cells = (_where(ways[place], reasons) for place in get_args(Place))
+        lines.append(f"| {title} | {' | '.join(cells)} |")
+    return "\n".join([*lines, "", *(f"{n}. {reason}." for n, reason in enumerate(reasons, 1))])
+
+
+def _reasons(way: Way) -> tuple[str, ...]:
+    return (*way.obstacles, way.setting) if way.setting else way.obstacles
+
+
+def _where(way: Way, reasons: list[str]) -> str:
+    numbers = ", ".join(str(reasons.index(reason) + 1) for reason in _reasons(way))
+    if way.obstacles:
+        return f"ours only ({numbers})"
+    return f"both ({numbers})" if numbers else "both"
+
+
+GENERATORS = {
+    "tool_mar": tool_mar,
+    "commands": commands,
+    "error_tree": error_tree,
+    "matrix": matrix,
+}
