@@ -76,13 +76,22 @@ def resolve_examples(
 
 def _find_answer(reading: Reading, key: KeyPath, text: str) -> Path | None:
     """Return the file of an answer, which need not be there if it is about to be written."""
+    path = reading.place(key, text)
+    if not reading.unanswered and path is not None and path.parent.is_dir() and not _is_there(path):
+        reading.complain(
+            key, f"'{text}' {reading.why_missing(text)}; `hatch-mar check --bless` can write it"
+        )
+        return None
     if not reading.unanswered:
         return reading.find_file(key, text)
-    path = reading.place(key, text)
     if path is not None and path.exists() and not path.is_file():
         reading.complain(key, f"'{text}' is not a file")
         return None
     return path
+
+
+def _is_there(path: Path) -> bool:
+    return path.exists() or path.is_symlink()
 
 
 def guess_content_type(name: str) -> str:
