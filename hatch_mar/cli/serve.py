@@ -11,12 +11,13 @@ import click
 
 from hatch_mar.cli import orderly_exit
 from hatch_mar.cli.options import ServeOptions, list_addresses, serving_options
+from hatch_mar.cli.subject import TARGET
 from hatch_mar.cli.targets import Target, find_targets
 from hatch_mar.errors import HatchMarError
 
 
 @click.command()
-@click.argument("models", nargs=-1, metavar="PATH_OR_NAME...")
+@click.argument("models", nargs=-1, type=TARGET, metavar="PATH_OR_NAME...")
 @click.option(
     "--model-store",
     type=click.Path(path_type=Path),
