@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from hatch_mar.project.stock import ENVELOPE, NO_DOWNLOAD, NO_ONNX, NO_PATH
+from hatch_mar.project.stock import ENVELOPE, NO_DOWNLOAD, NO_ONNX, NO_PATH, UNTRAINED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -53,7 +53,7 @@ def _ways(model: str, *always: str, path: str = "", setting: str = "") -> Iterat
 
 
 WAYS = (
-    *_ways("eager", path=NO_PATH),
+    *_ways("eager", path=UNTRAINED),
     *_ways("torchscript", path=NO_PATH),
     *_ways("onnx", NO_ONNX, path=NO_PATH),
     *_ways("onnx-inference", path=NO_PATH),

@@ -20,6 +20,10 @@ NO_DOWNLOAD = (
     "TorchServe downloads nothing; there, somebody has to put the file into the model directory"
 )
 NO_PATH = "TorchServe's BaseHandler does not look there; it needs the weights in the archive"
+UNTRAINED = (
+    "TorchServe's BaseHandler does not look there: it serves the model untrained, and its answers "
+    "are wrong; it needs the weights in the archive"
+)
 NO_ONNX = (
     "TorchServe's BaseHandler loads ONNX but cannot run it; a handler with its own `inference` can"
 )
@@ -47,7 +51,8 @@ def note_loading(
     """
     placed = {file.target: file.reference is not None for file in weights}
     if handler.initialize == "inherited" and model_path is not None and not placed:
-        reading.note_stock(f"handler.model_path: {NO_PATH}")
+        obstacle = UNTRAINED if runtime == "eager" else NO_PATH
+        reading.note_stock(f"handler.model_path: {obstacle}")
     if handler.manifest == BASE_HANDLER:
         reading.note_stock(f"handler: {ENVELOPE}")
     for reason in why_not_loaded(

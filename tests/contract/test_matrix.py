@@ -22,6 +22,7 @@ from hatch_mar.archive.write import write_archive
 from hatch_mar.project.matrix import WAYS, Way
 from hatch_mar.project.planning import make_plan
 from hatch_mar.project.read import read_spec
+from hatch_mar.project.stock import ENVELOPE, NO_ONNX, UNTRAINED
 from tests.support.exchange import Call, exchange, is_close
 from tests.support.models import linear_as_onnx
 from tests.support.runner import start_runner
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from hatch_mar.project.spec import MarSpec
-    from tests.support.torchserve import TorchServeHome
+    from tests.support.torchserve import TorchServe, TorchServeHome
 
 FORMATS = {
     "default": ("mar", "deflated"),
@@ -53,6 +54,9 @@ WEIGHTS = {
 HANDLERS = {"function": "handler.py:answer", "default": "base_handler"}
 PROJECTS = Path(__file__).parents[1] / "projects" / "matrix"
 ROWS = ([0.5, -1.0, 2.25], [-100.5, 1e-6, 42.125])
+DENIED = tuple(way for way in WAYS if way.obstacles or way.setting)
+"""What TorchServe does not serve as it comes."""
+SERVED = next(way for way in WAYS if way not in DENIED)
 PYPROJECT = """\
 [project]
 name = "{name}"
@@ -214,3 +218,35 @@ def ask(way: Way, row: list[float]) -> Call:
     headers = [("Content-Type", "application/json")]
     path = f"/predictions/{name_of(way)}"
     return Call(path=path, headers=headers, body=json.dumps(row).encode())
+
+
+@pytest.fixture(scope="module")
+def registry(
+    shipment: Shipment, torchserve_home: TorchServeHome, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[TorchServe]:
+    """Start a TorchServe that serves one model, and has all that the table denies it in store."""
+    root = tmp_path_factory.mktemp("denied")
+    store = root / "store"
+    store.mkdir()
+    for way in (SERVED, *DENIED):
+        weights = shipment.directory / WEIGHTS[way.model]
+        plan = make_plan(make_project(way, "zip-store", weights, root / name_of(way)))
+        write_archive(plan, store / f"{name_of(way)}.mar")
+    models = [f"{name_of(SERVED)}.mar"]
+    settings = {"enable_model_api": "true"}
+    with start_torchserve(torchserve_home, store, models=models, settings=settings) as server:
+        yield server
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", DENIED, ids=name_of)
+def test_theirs_cannot(registry: TorchServe, shipment: Shipment, way: Way) -> None:
+    """What the table denies TorchServe does not load there, answers nothing, or answers wrongly."""
+    wanted = f"/models?url={name_of(way)}.mar&initial_workers=1&synchronous=true"
+    loaded = exchange(registry.management_url, Call(path=wanted)).status == 200
+    reasons = {*way.obstacles, way.setting} - {""}
+    assert loaded == (reasons <= {NO_ONNX, ENVELOPE, UNTRAINED}), "the table gives another reason"
+    if loaded:
+        reply = exchange(registry.url, ask(way, ROWS[0]))
+        assert reply.status == (200 if UNTRAINED in reasons else 503)
+        assert reply.status == 503 or not is_close(reply.json(), shipment.expected[0])
