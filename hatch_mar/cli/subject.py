@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 from click.shell_completion import CompletionItem
+from click.types import StringParamType
 
 from hatch_mar.errors import TargetError
 
@@ -70,7 +71,7 @@ def find_subject(what: str) -> Subject:
     return Subject(what=what, kind="installed")
 
 
-class TargetType(click.ParamType):
+class TargetType(StringParamType):
     """What `find_subject` finds: on the command line a string, which a shell can complete."""
 
     name = "target"

@@ -192,7 +192,8 @@ def test_a_full_disk_leaves_nothing(tmp_path: Path) -> None:
     def limit() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (len(WEIGHTS) + 400, len(WEIGHTS) + 400))
 
-    command = [sys.executable, "-m", "hatch_mar", "export", path, "--embed", "-d", tmp_path / "out"]
+    command: list[str | Path] = [sys.executable, "-m", "hatch_mar", "export", path]
+    command += ["--embed", "-d", tmp_path / "out"]
     result = subprocess.run(
         command,
         check=False,
