@@ -6,6 +6,7 @@ decides something: classes of the model file, lines of requirements.txt, the siz
 
 from __future__ import annotations
 
+import glob
 import os.path
 import posixpath
 from dataclasses import dataclass, field
@@ -106,16 +107,15 @@ class _CallReader:
 
     def _weights(self, text: str) -> Line:
         line = self._line("weights", text)
-        path = self.root / text
+        path = self.root / self._at(text)
         size = path.stat().st_size if path.is_file() else 0
         return weights_line(str(line.value), size, line.why)
 
     def _extras(self) -> Iterator[Line]:
         call = self.call
-        texts = [*call.extra_files, *([call.model_path] if call.model_path else [])]
-        if not texts:
+        if not call.extra_files:
             return
-        lines = [self._line("extra-files", text) for text in texts]
+        lines = [self._line("extra-files", text) for text in call.extra_files]
         whys = [line.why for line in lines if line.why]
         values = [str(line.value) for line in lines]
         yield Line("extra-files", values, "; ".join(whys))
@@ -175,11 +175,20 @@ class _CallReader:
 
     def _line(self, key: str, text: str) -> Line:
         """Return the line for a file of the call; what is outside of the project has to come in."""
+        text = self._at(text)
         inside = self._inside(text)
         if inside is not None:
             return Line(key, inside)
         name = posixpath.basename(text.rstrip("/"))
         return Line(key, name, f"copy {text} here: an archive is made of the project's own files")
+
+    def _at(self, text: str) -> str:
+        """Return where `text` is: in `--model-path` first, as `hatch-mar archive` looks for it."""
+        if not self.call.model_path:
+            return text
+        inner = posixpath.join(self.call.model_path, text)
+        found = [each for each in (inner, text) if glob.glob(each, root_dir=self.root)]  # noqa: PTH207 - a file or a pattern
+        return found[0] if found else inner
 
     def _inside(self, text: str) -> str | None:
         """Return the path `text` from the root, or None if it leads out of it."""
@@ -187,7 +196,7 @@ class _CallReader:
         return None if PurePosixPath(path).parts[:1] == ("..",) else path
 
     def _read(self, text: str | None) -> bytes | None:
-        path = self.root / text if text else None
+        path = self.root / self._at(text) if text else None
         try:
             return path.read_bytes() if path and path.is_file() else None
         except OSError:

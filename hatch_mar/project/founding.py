@@ -293,14 +293,15 @@ class _Founder:
         return place
 
     def _bring_companions(self, path: Path) -> None:
-        """Bring the modules that a file from elsewhere imports from beside it."""
-        if self._inside(path):
-            return
+        """Bring the modules that a file imports from beside it, where they are not here already."""
+        if self._inside(path) and path.resolve().parent != self.wish.root.resolve():
+            return  # it has a place of its own in the project, and so have they
         model_file = self.wish.model_file
         named = [model_file.resolve()] if model_file is not None else []
         for name, companion in find_companions(path).items():
             if companion.resolve() not in named:
-                self.files[name] = companion
+                if not self._inside(companion):
+                    self.files[name] = companion
                 top = name.partition("/")[0]
                 if top not in self.extras:
                     self.extras.append(top)

@@ -79,6 +79,16 @@ def test_an_absolute_path_into_the_project_is_relative(tmp_path: Path) -> None:
     assert mar(tmp_path, command)["weights"] == "runs/best.pt"
 
 
+def test_a_model_path_is_looked_into_first(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "h.py").touch()
+    (tmp_path / "w.pt").touch()
+    command = f"{NEEDED} --model-path model --serialized-file w.pt --extra-files '*.py'"
+    table = mar(tmp_path, command)
+    assert (table["handler"], table["weights"]) == ("model/h.py", "w.pt")
+    assert table["extra-files"] == ["model/*.py"]
+
+
 def test_extra_files_in_folders_are_laid_flat(tmp_path: Path) -> None:
     table = mar(tmp_path, f"{NEEDED} --extra-files 'labels.json,lib/*.py'")
     assert table["extra-files"] == ["labels.json", "lib/*.py"]
