@@ -18,7 +18,7 @@ from hatch_mar.archive.manifest import Manifest
 from hatch_mar.archive.modelconfig import check_model_config, parse_model_config, parse_yaml
 from hatch_mar.archive.plan import Format, Plan
 from hatch_mar.archive.stamp import read_stamp
-from hatch_mar.errors import ArchiveError, ProblemsError
+from hatch_mar.errors import ArchiveError, Problem, ProblemsError
 from hatch_mar.project.baggage import factory_entries
 from hatch_mar.project.commandline import FLAGS, CommandLine
 from hatch_mar.project.document import Document, KeyPath
@@ -151,7 +151,11 @@ def read_order(options: ArchiverOptions, environ: Mapping[str, str] = os.environ
 
 
 def _reading(options: ArchiverOptions) -> CommandLine:
-    here = Path.cwd()
+    try:
+        here = Path.cwd()
+    except FileNotFoundError as error:
+        message = "the current directory has been removed; change to another one"
+        raise ProblemsError([Problem("", "", message)]) from error
     reading = CommandLine(
         root=here,
         pyproject={},
@@ -303,7 +307,9 @@ def _choose_runtime(reading: CommandLine, handler: Handler, names: Mapping[str, 
     )
     if choice is not None:
         return choice.runtime
-    for problem in reading.problems:
-        reading.warn(f"nothing says how BaseHandler would load this: {problem}")
-    reading.problems.clear()
+    reading.problems.clear()  # of a build's; there were none of ours
+    what = f"'{names['weights']}'" if names["weights"] else "a model of no file"
+    beside = "" if names["model-file"] or not names["weights"] else " without --model-file"
+    message = "the handler leaves loading to TorchServe's BaseHandler, which cannot load"
+    reading.warn(f"--serialized-file: {message} {what}{beside}")
     return "custom"

@@ -256,7 +256,7 @@ def test_an_empty_configuration_is_a_warning(write: Write) -> None:
 def test_what_base_handler_could_not_load_is_a_warning(write: Write) -> None:
     write(w_h5="")
     made = order(handler="image_classifier", serialized_file="w.h5")
-    assert "how BaseHandler would load this" in made.warnings[0]
+    assert "BaseHandler, which cannot load 'w.h5' without --model-file" in made.warnings[0]
     assert made.plan.runtime == "custom"
 
 
@@ -334,6 +334,12 @@ def test_a_directory_in_the_temporary_directory(here: Path, tmp_path: Path) -> N
     made = order(archive_format="no-archive", export_path=str(tmp_path / "temporary"))
     write_archive(made.plan, made.path)
     assert (tmp_path / "temporary" / "m" / "handler.py").is_file()
+
+
+def test_a_directory_that_is_gone(here: Path) -> None:
+    (here / "handler.py").unlink()
+    here.rmdir()
+    assert problems() == ["the current directory has been removed; change to another one"]
 
 
 def test_the_same_bytes_every_time(here: Path) -> None:
