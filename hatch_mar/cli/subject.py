@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-import click
 from click.shell_completion import CompletionItem
 from click.types import StringParamType
 
 from hatch_mar.errors import TargetError
 
 if TYPE_CHECKING:
+    import click
+
     from hatch_mar.archive.read import Archive
 
 PACKED = (".mar", ".model", ".whl", ".tgz", ".tar.gz")
