@@ -6,6 +6,7 @@ TorchServe ignores what it does not understand. That is how a `batchsize: 8` is 
 from __future__ import annotations
 
 import difflib
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -153,6 +154,9 @@ def _check_extra_files(value: object) -> Iterator[Finding]:
             yield "system.extraFiles", f"must be a file name or a list of them, not {value!r}"
         elif (flaw := find_flaw(name)) is not None:
             yield "system.extraFiles", f"{name!r} {flaw}"
+    for name, count in Counter(name for name in names if isinstance(name, str)).items():
+        if count > 1:
+            yield "system.extraFiles", f"names {name!r} twice"
 
 
 def _check_pt2(raw: Mapping[str, Any]) -> Iterator[Finding]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hatch_mar.project.packages import Package, find_package
+from hatch_mar.project.packages import SOURCE_FOLDERS, Package, find_package
 from hatch_mar.project.reading import is_file
 from hatch_mar.project.source import (
     ClassSource,
@@ -110,11 +110,14 @@ def resolve_handler(reading: Reading, packages: tuple[Package, ...]) -> Handler 
             manifest=text, kind="default", found=f"default handler {text}", initialize="inherited"
         )
     target, _, attribute = text.partition(":")
-    if target.endswith(".py"):
+    if attribute and not attribute.isidentifier():
+        reading.complain(KEY, f"'{attribute}' is no name of a function, a class or an object")
+    elif target.endswith(".py"):
         return _in_file(reading, target, attribute)
-    if attribute and re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*", target):
+    elif attribute and re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*", target):
         return _in_module(reading, target, attribute, packages)
-    _complain_of_name(reading, text)
+    else:
+        _complain_of_name(reading, text)
     return None
 
 
@@ -161,7 +164,12 @@ def _in_module(
     top, _, inner = target.partition(".")
     package = next((each for each in packages if each.name == top), None)
     if package is None and find_package(reading, top) is None:
-        return _installed(reading, target, attribute)
+        files = (f"{folder}/{top}.py".lstrip("/") for folder in SOURCE_FOLDERS)
+        file = next((each for each in files if is_file(reading.root / each)), None)
+        if file is None:
+            return _installed(reading, target, attribute)
+        reading.complain(KEY, f"'{top}' is a file of this project; write '{file}:{attribute}'")
+        return None
     if package is None:
         reading.complain(KEY, f"'{top}' is a package of this project, but not in `packages`")
         return None

@@ -12,6 +12,7 @@ from hatch_mar.archive.stamp import read_stamp
 from hatch_mar.errors import Problem, ProblemsError
 from hatch_mar.project.architecture import Architecture, resolve_architecture
 from hatch_mar.project.baggage import factory_entries
+from hatch_mar.project.clashes import complain_of_clashes
 from hatch_mar.project.config import Config, read_config
 from hatch_mar.project.document import parse, read_document, read_pyproject
 from hatch_mar.project.examples import resolve_examples
@@ -61,6 +62,8 @@ class _Contents:
     plain: tuple[Entry, ...]
     tarball: str | None
     packed: tuple[Entry, ...]
+    ready_made: tuple[Path, ...]
+    """The author's own tarballs."""
 
 
 def read_spec(
@@ -206,6 +209,9 @@ def _read_contents(reading: Reading, config: Config) -> _Contents:
         plain=(*plain, *ours),
         tarball=tarballs.built,
         packed=packed,
+        ready_made=tuple(
+            each.source for each in tarballs.ready_made if isinstance(each.source, Path)
+        ),
     )
 
 
@@ -252,6 +258,9 @@ def _check_layout(reading: Reading, entries: tuple[Entry, ...], contents: _Conte
         held.append(Entry(contents.tarball, b"", TARBALL_KEY))
     for key, message in find_collisions((*entries, *held, *contents.packed), reading.relative):
         reading.complain(parse(key), message)
+    placed = [(each.name, each.source) for each in (*entries, *contents.packed)]
+    weights = [(file.target, file.path) for file in contents.weights]
+    complain_of_clashes(reading, contents.ready_made, [*placed, *weights])
     embedded = {file.path for file in contents.weights if file.path}
     for entry in (*entries, *contents.packed):
         if entry.source in embedded:
