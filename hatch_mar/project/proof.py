@@ -117,12 +117,12 @@ def _read_config(archive: Archive, proof: Proof) -> ModelConfig:
 def _find_handler(archive: Archive, proof: Proof, server: OurServer) -> None:
     text = archive.manifest.handler
     if not text:
-        where = MANIFEST_NAME if archive.has_manifest else "handler"
         if archive.has_manifest:
-            proof.complain(where, "model.handler", "is missing: is it the archive of a model?")
+            message = "is missing: is it the archive of a model?"
+            proof.complain(MANIFEST_NAME, "model.handler", message)
         else:
-            message = f"there is no {MANIFEST_NAME} to name one: is it the archive of a model?"
-            proof.complain(where, "", message)
+            message = "is missing, so nothing names a handler: is it the archive of a model?"
+            proof.complain(MANIFEST_NAME, "", message)
         return
     try:
         proof.handler = handler = find_handler(archive, text)
