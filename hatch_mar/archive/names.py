@@ -16,7 +16,13 @@ LONGEST_NAME = 4096
 """Bytes of a whole name: Linux's `PATH_MAX`."""
 
 _DRIVE = re.compile(r"[A-Za-z]:")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+"""Also those that turn the text around: a name must look like what it is."""
+_RESERVED = re.compile(
+    r"(?:^|/)(?:con|prn|aux|nul|conin\$|conout\$|(?:com|lpt)[0-9\u00b9\u00b2\u00b3])(?:\.[^/]*)?(?:/|$)",
+    re.IGNORECASE,
+)
+"""What Windows takes for a device, whatever suffix it has."""
 
 
 def find_flaw(name: str) -> str | None:
@@ -32,6 +38,7 @@ def find_flaw(name: str) -> str | None:
         "is an absolute path": name.startswith("/") or _DRIVE.match(name),
         "holds a backslash": "\\" in name,
         "holds an empty, '.' or '..' component": {b"", b".", b".."}.intersection(parts),
+        "holds a name that Windows reserves for a device": _RESERVED.search(name),
         "is too long": len(encoded) > LONGEST_NAME or max(map(len, parts)) > LONGEST_PART,
     }
     return next((flaw for flaw, found in flaws.items() if found), None)
@@ -52,24 +59,40 @@ class NameLedger:
         self._directories: dict[str, str] = {}
 
     def add(self, name: str) -> None:
-        """Take one more name.
+        """Take one more file.
 
         Raises:
             UnsafeArchiveError: it is no safe name, is there already (whatever the case or Unicode
                 form), or is a directory of another member.
         """
+        folded = self._check(name)
+        other = self._files.get(folded) or self._directories.get(folded)
+        if other is not None:
+            raise self._collision(other, name)
+        self._files[folded] = name
+        if "/" in folded:
+            self._add_directory(folded.rpartition("/")[0], name)
+
+    def add_directory(self, name: str) -> None:
+        """Take a directory, which may be there already: archives may list them, too.
+
+        Raises:
+            UnsafeArchiveError: it is no safe name, or a file.
+        """
+        self._add_directory(self._check(name), name)
+
+    def _add_directory(self, folded: str, name: str) -> None:
+        while folded:
+            if folded in self._files:
+                raise self._collision(self._files[folded], name)
+            self._directories.setdefault(folded, name)
+            folded = folded.rpartition("/")[0]
+
+    def _check(self, name: str) -> str:
         flaw = find_flaw(name)
         if flaw is not None:
             raise UnsafeArchiveError(f"{self._where}: member {name!r} {flaw}")
-        folded = fold(name)
-        other = self._files.get(folded) or self._directories.get(folded)
-        if other is not None:
-            raise UnsafeArchiveError(f"{self._where}: members {other!r} and {name!r} collide")
-        self._files[folded] = name
-        while "/" in folded:
-            folded = folded.rpartition("/")[0]
-            if folded in self._files:
-                raise UnsafeArchiveError(
-                    f"{self._where}: members {self._files[folded]!r} and {name!r} collide"
-                )
-            self._directories.setdefault(folded, name)
+        return fold(name)
+
+    def _collision(self, one: str, other: str) -> UnsafeArchiveError:
+        return UnsafeArchiveError(f"{self._where}: members {one!r} and {other!r} collide")

@@ -32,7 +32,7 @@ MODEL_DIRECTORY = "model"
 LARGEST_METADATA = 64 << 20
 """Bytes of a manifest or a seal that are worth reading."""
 LARGEST_CONFIG = 1 << 20
-"""Bytes of a model-config.yaml that are worth parsing."""
+"""Bytes of a model-config.yaml, or of a wheel's entry points, that are worth parsing."""
 
 
 class Archive:
@@ -274,10 +274,10 @@ def _zip_members(path: Path) -> tuple[Kind, Members]:
     if path.suffix != ".whl":
         return "mar", members
     try:
-        prefix = find_model_prefix(path, members)
-    finally:
+        return "wheel", members.below(find_model_prefix(path, members))
+    except BaseException:
         members.close()
-    return "wheel", ZipMembers(path, prefix)
+        raise
 
 
 def find_model_prefix(path: Path, members: Members) -> str:
@@ -289,7 +289,7 @@ def find_model_prefix(path: Path, members: Members) -> str:
         ArchiveError: the wheel has no model, or more than one.
     """
     files = [name for name in members.names() if name.endswith(".dist-info/entry_points.txt")]
-    if len(files) == 1:
+    if len(files) == 1 and members.size(files[0]) <= LARGEST_CONFIG:
         entry_points = configparser.ConfigParser(delimiters=("=",), interpolation=None)
         with reading(f"{path}: {files[0]}"), members.open(files[0]) as file:
             entry_points.read_string(file.read().decode())

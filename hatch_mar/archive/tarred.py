@@ -79,12 +79,18 @@ class TarMembers:
         entries = list(self._scan())
         names = [_normalise(entry.name) for entry in entries]
         if strip and MANIFEST_NAME not in names:
-            names = [name.partition("/")[2] or name for name in names]
+            names = [
+                name.partition("/")[2] or ("" if entry.isdir() else name)
+                for name, entry in zip(names, entries, strict=True)
+            ]
         found: dict[str, tarfile.TarInfo] = {}
         ledger = NameLedger(str(self._path))
         for name, entry in zip(names, entries, strict=True):
-            ledger.add(name)
-            found[name] = entry
+            if not entry.isdir():
+                ledger.add(name)
+                found[name] = entry
+            elif name not in {"", "."}:
+                ledger.add_directory(name)
         return found
 
     def _scan(self) -> Iterator[tarfile.TarInfo]:
@@ -96,10 +102,10 @@ class TarMembers:
             where = f"{self._path}: member {entry.name!r}"
             if entry.size < 0:
                 raise UnsafeArchiveError(f"{where} has a negative size")
-            if entry.isdir():
-                continue
-            if not entry.isreg() or entry.issparse():
+            if not (entry.isreg() or entry.isdir()) or _is_sparse(entry):
                 raise UnsafeArchiveError(f"{where} is a link, a device or a sparse file")
+            if entry.isdir() and entry.size:
+                raise UnsafeArchiveError(f"{where} is a directory with bytes in it")
             yield entry
         self._check_end()
 
@@ -146,6 +152,11 @@ def is_gzip(path: Path) -> bool:
     """Say whether the file at `path` starts as gzip files do."""
     with path.open("rb") as file:
         return file.read(2) == b"\x1f\x8b"
+
+
+def _is_sparse(entry: tarfile.TarInfo) -> bool:
+    """Say whether a member has holes, or the names and sizes that GNU tar gives to such members."""
+    return entry.issparse() or any(key.startswith("GNU.sparse.") for key in entry.pax_headers)
 
 
 def _normalise(name: str) -> str:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import filecmp
 import os
 import shutil
-import zipfile
 from typing import TYPE_CHECKING, BinaryIO
 
 from hatch_mar.archive.measure import hash_stream
@@ -61,7 +60,11 @@ def open_extra_files(path: Path) -> Members:
         UnsafeArchiveError: it holds what no archive should.
     """
     with reading(path):
-        return ZipMembers(path) if zipfile.is_zipfile(path) else TarMembers(path)
+        with path.open("rb") as file:
+            magic = file.read(4)
+        # Not by its end, as zipfile tells zips: a tar may end with a member that is one.
+        is_zip = magic in {b"PK\x03\x04", b"PK\x05\x06"}
+        return ZipMembers(path) if is_zip else TarMembers(path)
 
 
 def unpack_extra_files(path: Path, into: Path, *, max_bytes: int = MAX_BYTES) -> None:
@@ -130,6 +133,7 @@ def _merge(scratch: Path, into: Path, names: Iterable[str], path: Path) -> None:
     try:
         for name in names:
             target = into / name
+            _refuse_links(target, into, f"{path}: {name}")
             if _is_there(target, scratch / name, f"{path}: {name}"):
                 continue
             made += _make_parents(target, into)
@@ -142,6 +146,15 @@ def _merge(scratch: Path, into: Path, names: Iterable[str], path: Path) -> None:
         for directory in reversed(made):
             directory.rmdir()
         raise
+
+
+def _refuse_links(target: Path, into: Path, where: str) -> None:
+    """Keep a file from going through a linked directory to who knows where."""
+    for parent in target.parents:
+        if parent == into:
+            return
+        if parent.is_symlink() and parent.is_dir():
+            raise ArchiveError(f"{where}: {str(parent.relative_to(into))!r} is a link")
 
 
 def _is_there(target: Path, wanted: Path, where: str) -> bool:

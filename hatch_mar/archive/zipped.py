@@ -1,40 +1,29 @@
-"""Members of a zip file: a `.mar` or a wheel.
-
-A zip says everything twice: before each member, where TorchServe reads it, and in the central
-directory, where Python does. Files in which the two disagree, or in which members share bytes, are
-how one reader is shown one archive and the next another; they are refused.
-"""
+"""Members of a zip file: a `.mar`, a wheel, or extra files; `archive.ziplayout` says which zips."""
 
 from __future__ import annotations
 
 import stat
-import struct
 import zipfile
-from typing import TYPE_CHECKING, BinaryIO, cast
+from typing import TYPE_CHECKING, BinaryIO, Self, cast
 
 from hatch_mar.archive.manifest import MANIFEST_NAME
-from hatch_mar.archive.members import MAX_MEMBERS, guarded, reading
+from hatch_mar.archive.members import guarded, reading
 from hatch_mar.archive.names import NameLedger
+from hatch_mar.archive.ziplayout import ENCRYPTED, check_layout, find_directory
+from hatch_mar.archive.zipreader import MemberReader
 from hatch_mar.errors import UnsafeArchiveError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-_LOCAL = struct.Struct("<4s5H3L2H")
-_SIGNATURE = b"PK\x03\x04"
-_ENCRYPTED = 0x1 | 0x40 | 0x2000
-"""Flag bits: encrypted, strongly encrypted, masked headers."""
-_DESCRIPTOR = 0x8
-"""Flag bit: sizes and checksum follow the data."""
-_ZIP64 = 0xFFFFFFFF
 _METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
 """What TorchServe's reader knows."""
 
 
 class ZipMembers:
-    """The members of a zip below `prefix`, which their names do not have."""
+    """The members of a zip."""
 
-    def __init__(self, path: Path, prefix: str = "") -> None:
+    def __init__(self, path: Path) -> None:
         """Open `path` and check all that can be checked without reading the members.
 
         Raises:
@@ -44,15 +33,27 @@ class ZipMembers:
         self.warnings: list[str] = []
         self._path = path
         with reading(path):
-            # TorchServe reads names as UTF-8 whatever the flag says.
-            self._zip = zipfile.ZipFile(path, metadata_encoding="utf-8")
+            self._file = path.open("rb")
         try:
             with reading(path):
-                self._check_layout()
-                self._infos = self._index(prefix)
+                directory = find_directory(self._file, path)
+                # TorchServe reads names as UTF-8 whatever the flag says.
+                with zipfile.ZipFile(self._file, metadata_encoding="utf-8") as zipped:
+                    infos = zipped.infolist()
+                check_layout(self._file, infos, directory, path)
+                self._infos = self._index(infos)
         except BaseException:
-            self._zip.close()
+            self._file.close()
             raise
+
+    def below(self, prefix: str) -> Self:
+        """Keep the members whose names start with `prefix`, which they lose; return itself."""
+        self._infos = {
+            name.removeprefix(prefix): info
+            for name, info in self._infos.items()
+            if name.startswith(prefix)
+        }
+        return self
 
     def names(self) -> list[str]:
         """Return the names in the order of the data."""
@@ -71,7 +72,7 @@ class ZipMembers:
         info = self._infos[name]
         where = f"{self._path}: {name}"
         with reading(where):
-            return guarded(cast("BinaryIO", self._zip.open(info)), where, info.file_size)
+            return guarded(cast("BinaryIO", MemberReader(self._file, info)), where, info.file_size)
 
     def file(self, name: str) -> Path | None:
         """Return None: the members are packed."""
@@ -80,17 +81,18 @@ class ZipMembers:
 
     def close(self) -> None:
         """Close the file."""
-        self._zip.close()
+        self._file.close()
 
-    def _index(self, prefix: str) -> dict[str, zipfile.ZipInfo]:
+    def _index(self, infos: list[zipfile.ZipInfo]) -> dict[str, zipfile.ZipInfo]:
         found: dict[str, zipfile.ZipInfo] = {}
         ledger = NameLedger(str(self._path))
-        for info in self._zip.infolist():
+        for info in infos:
             self._check_kind(info)
+            # Not `filename`: zipfile cuts that at a NUL.
             name = info.orig_filename
-            if name.endswith("/") or not name.startswith(prefix):
+            if name.endswith("/"):
+                ledger.add_directory(name.removesuffix("/"))
                 continue
-            name = name.removeprefix(prefix)
             if name == MANIFEST_NAME and name in found:
                 # torch-model-archiver does this to files that hold a MAR-INF of their own.
                 self.warnings.append(f"{MANIFEST_NAME} is there twice; the last one counts")
@@ -101,48 +103,14 @@ class ZipMembers:
 
     def _check_kind(self, info: zipfile.ZipInfo) -> None:
         where = f"{self._path}: member {info.orig_filename!r}"
+        directory = info.orig_filename.endswith("/")
+        # Whatever system it claims to come from: readers differ in whom they believe.
         kind = stat.S_IFMT(info.external_attr >> 16)
-        if info.create_system == 3 and kind not in {0, stat.S_IFREG, stat.S_IFDIR}:  # noqa: PLR2004
+        if kind not in {0, stat.S_IFDIR if directory else stat.S_IFREG}:
             raise UnsafeArchiveError(f"{where} is a link or a device")
-        if info.flag_bits & _ENCRYPTED:
+        if directory and info.file_size:
+            raise UnsafeArchiveError(f"{where} is a directory with bytes in it")
+        if info.flag_bits & ENCRYPTED:
             raise UnsafeArchiveError(f"{where} is encrypted")
         if info.compress_type not in _METHODS:
             raise UnsafeArchiveError(f"{where} has compression method {info.compress_type}")
-
-    def _check_layout(self) -> None:
-        infos = sorted(self._zip.infolist(), key=lambda info: info.header_offset)
-        if len(infos) > MAX_MEMBERS:
-            raise UnsafeArchiveError(f"{self._path}: more than {MAX_MEMBERS} members")
-        end = 0
-        for info in infos:
-            if info.header_offset < end:
-                raise UnsafeArchiveError(
-                    f"{self._path}: member {info.orig_filename!r} overlaps another"
-                )
-            end = self._check_local(info)
-        if end > self._zip.start_dir:
-            raise UnsafeArchiveError(f"{self._path}: a member overlaps the central directory")
-
-    def _check_local(self, info: zipfile.ZipInfo) -> int:
-        """Compare a member's two headers; return where its data end."""
-        file = cast("BinaryIO", self._zip.fp)
-        file.seek(info.header_offset)
-        header = _LOCAL.unpack(file.read(_LOCAL.size))
-        signature, _, flags, method, _, _, _, packed, size, name_length, extra_length = header
-        name = file.read(name_length)
-        sizes_agree = (
-            flags & _DESCRIPTOR
-            or _ZIP64 in {packed, size}
-            or (packed, size) == (info.compress_size, info.file_size)
-        )
-        if not (
-            signature == _SIGNATURE
-            and name == info.orig_filename.encode()
-            and method == info.compress_type
-            and flags & _ENCRYPTED == info.flag_bits & _ENCRYPTED
-            and sizes_agree
-        ):
-            raise UnsafeArchiveError(
-                f"{self._path}: the two headers of member {info.orig_filename!r} disagree"
-            )
-        return file.tell() + int(extra_length) + info.compress_size

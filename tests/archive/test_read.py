@@ -211,8 +211,8 @@ def test_a_member_that_is_not_there(archive_file: Path) -> None:
     [
         (b"", "neither a zip file, a gzipped tar nor a directory"),
         (b"hello", "neither a zip file"),
-        (b"PK", "cannot be read: File is not a zip file"),
-        (b"PK\x03\x04" + b"\0" * 100, "cannot be read: File is not a zip file"),
+        (b"PK", "truncated, or no zip file"),
+        (b"PK\x03\x04" + b"\0" * 100, "truncated, or no zip file"),
         (b"\x1f\x8b", "cannot be read: "),
         (b"\x1f\x8b\x08" + b"\0" * 100, "cannot be read: "),
     ],
@@ -269,7 +269,7 @@ def test_damaged_data_are_noticed_when_read(make_plan: MakePlan, tmp_path: Path)
     path.write_bytes(data)
     with (
         open_archive(path) as archive,
-        pytest.raises(ArchiveError, match=r"m\.mar: weights\.pt: cannot be read: Bad CRC-32"),
+        pytest.raises(ArchiveError, match=r"m\.mar: weights\.pt: cannot be read: its checksum is not that"),
     ):
         archive.read("weights.pt")
 

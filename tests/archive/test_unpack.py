@@ -114,7 +114,8 @@ def test_an_altered_member_is_refused(make_plan: MakePlan, tmp_path: Path, form:
     path = tmp_path / "m"
     plan = make_plan(format=form)
     write_archive(plan, path)
-    seal = (path / SEAL_NAME).read_bytes() if form == "dir" else open_archive(path).read(SEAL_NAME)
+    with open_archive(path) as archive:
+        seal = archive.read(SEAL_NAME)
     altered = tuple(
         Member(member.name, b"def handle(data, context):\n    return EVIL\n")
         if member.name == "handler.py"
