@@ -80,8 +80,7 @@ def _right_entries(
 ) -> Iterator[tuple[str, tuple[int, ...]]]:
     """Yield the broken arrays that have right entries, with the indices of those."""
     wrong: dict[str, set[str | int]] = {}
-    for each in errors:
-        key, *inner = _path_in(values, each)
+    for key, *inner in _places(values, errors):
         wrong.setdefault(str(key), set()).update(inner[:1] or ["all"])
     for key, entries in wrong.items():
         value = values.get(key)
@@ -112,14 +111,23 @@ def _read_numbers_of_variables(document: Document) -> None:
 
 def _problems(document: Document, errors: list[ErrorDetails]) -> Iterator[Problem]:
     """Yield one problem per place: the branches of a union complain together."""
-    places: dict[KeyPath, list[ErrorDetails]] = {}
-    for error in errors:
-        places.setdefault(_path_in(document.values, error), []).append(error)
-    for path, found in places.items():
-        if any(longer[: len(path)] == path and longer != path for longer in places):
-            continue  # a branch that did not fit, while another one knows more
+    for path, found in _places(document.values, errors).items():
         origin = document.origin(path)
         yield Problem(origin.file, origin.key, _message(path, found))
+
+
+def _places(
+    values: Mapping[str, Any], errors: list[ErrorDetails]
+) -> dict[KeyPath, list[ErrorDetails]]:
+    """Return the errors by their places, without branches of a union that fitted less far."""
+    places: dict[KeyPath, list[ErrorDetails]] = {}
+    for error in errors:
+        places.setdefault(_path_in(values, error), []).append(error)
+    return {
+        path: found
+        for path, found in places.items()
+        if not any(longer[: len(path)] == path and longer != path for longer in places)
+    }
 
 
 def _message(path: KeyPath, found: list[ErrorDetails]) -> str:

@@ -190,3 +190,30 @@ def test_broken_toml_of_hatchs_own(scratch: Scratch) -> None:
 def test_a_variable_that_names_no_entry_is_not_passed_over(scratch: Scratch, variable: str) -> None:
     scratch.environ = {variable: "x"}
     assert scratch.problem().startswith(f"environment: {variable}: names no entry")
+
+
+@pytest.mark.parametrize(
+    ("environ", "message"),
+    [
+        ({"HATCH_MAR_NAME": "\udcff"}, "is not valid UTF-8"),
+        ({"HATCH_MAR_SYSTEM_MAX_GPU_MEMORY": "much"}, "must be a whole number, not 'much'"),
+        ({"HATCH_MAR_SERVE_BATCH_SIZE": "eight"}, "must be an integer, not 'eight'"),
+        ({"HATCH_MAR_PACKAGES": '["absent"]'}, "there is no package 'absent'"),
+        ({"HATCH_MAR_WEIGHTS": '[{ source = "gone.pt" }]'}, "'gone.pt' does not exist"),
+        ({"HATCH_MAR_WHEEL_EMBED_LIMIT": "lots"}, "'lots' is not a size"),
+        ({"HATCH_MAR_RUNTIME": "9" * 5000}, "is not one of auto, "),
+    ],
+)
+def test_a_bad_value_names_its_variable(
+    scratch: Scratch, environ: dict[str, str], message: str
+) -> None:
+    scratch.environ = environ
+    problem = scratch.problem()
+    assert problem.startswith(f"environment: {next(iter(environ))}")
+    assert message in problem
+
+
+@pytest.mark.parametrize("text", [f"x = {'9' * 5000}", f"x = {'[' * 5000}"])
+def test_toml_without_end_is_a_problem(scratch: Scratch, text: str) -> None:
+    scratch.write({"pyproject.toml": text})
+    assert scratch.problem().startswith("pyproject.toml: ")

@@ -273,3 +273,44 @@ def test_labels_beside_the_handler_are_taken_along(rich: Scratch) -> None:
 def test_labels_that_no_handler_can_read(rich: Scratch, text: str, message: str) -> None:
     rich.write({"index_to_name.json": text})
     assert rich.problem().startswith(f"index_to_name.json: {message}")
+
+
+@pytest.mark.parametrize(
+    "entry", ['"a[1].txt"', '"a[[]1].txt"', '{ from = "a[1].txt", to = "./" }']
+)
+def test_a_file_that_is_called_like_a_glob(scratch: Scratch, entry: str) -> None:
+    scratch.write({"a[1].txt": "meant", "a1.txt": "not meant"})
+    scratch.configure(f"extra-files = [{entry}]")
+    assert scratch.content("a[1].txt") == b"meant"
+    assert "a1.txt" not in scratch.members()
+
+
+@pytest.mark.parametrize("pattern", ["*", "data", "data/*", "data/link"])
+def test_a_link_to_nothing_is_named(scratch: Scratch, pattern: str) -> None:
+    scratch.write({"data/a": "1"})
+    (scratch.root / "data" / "link").symlink_to("nowhere")
+    scratch.configure(f'extra-files = ["{pattern}"]')
+    assert "'data/link' is a link to 'nowhere', which does not exist" in scratch.problem()
+
+
+def test_a_tarball_may_hold_what_is_there_with_the_same_bytes(scratch: Scratch) -> None:
+    scratch.write({"a": "1", "x.tar": make_tarball({"a": b"1"}, gzip=False)})
+    scratch.configure('extra-files = ["a"]\nsystem.extra-files = "x.tar"')
+    assert {"a", "x.tar"} <= set(scratch.members())
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "other"),
+    [("handler.py", "b", "handler.py"), ("a", "a", "x.tar"), ("a", "A", "x.tar")],
+)
+def test_a_tarball_replaces_nothing(scratch: Scratch, first: str, second: str, other: str) -> None:
+    for name, inner in (("x.tar", {first: b"1"}), ("y.tar", {second: b"2"})):
+        scratch.write({name: make_tarball(inner, gzip=False)})
+    scratch.configure('system.extra-files = ["x.tar", "y.tar"]')
+    assert f"which '{other}' has put into the model directory" in scratch.problem()
+
+
+def test_a_tarball_is_named_once(scratch: Scratch) -> None:
+    scratch.write({"x.tar": make_tarball({"a": b"1"}, gzip=False)})
+    scratch.configure('system.extra-files = ["x.tar", "x.tar"]')
+    assert scratch.problem().endswith("system.extra-files: names 'x.tar' twice")

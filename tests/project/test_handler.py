@@ -290,3 +290,16 @@ def test_a_base_class_of_the_same_file_is_followed(scratch: Scratch) -> None:
     scratch.write({"handler.py": source, "w.pt": b"1"})
     scratch.configure('handler = "handler.py:H"\nweights = "w.pt"')
     assert scratch.spec().handler.initialize == "inherited"
+
+
+@pytest.mark.parametrize("file", ["own.py", "src/own.py"])
+def test_a_module_of_the_project_is_written_as_a_file(scratch: Scratch, file: str) -> None:
+    scratch.write({file: "class H: ...\n"})
+    scratch.configure('handler = "own:H"')
+    assert scratch.problem().endswith(f"is a file of this project; write '{file}:H'")
+
+
+@pytest.mark.parametrize("attribute", ["a.b", "f(1)", "x; import os", "1"])
+def test_an_attribute_is_a_name(scratch: Scratch, attribute: str) -> None:
+    scratch.configure(f'handler = "missing.module:{attribute}"')
+    assert f"'{attribute}' is no name of a function" in scratch.problem()

@@ -32,7 +32,9 @@ def test_no_requirements_no_file(scratch: Scratch) -> None:
 
 
 def test_a_file_travels_byte_for_byte_under_its_name(scratch: Scratch) -> None:
-    text = f"# why\n--extra-index-url https://example.org/simple\n{URL}#sha256=00\nnumpy==2.0 \\\n  "
+    text = (
+        f"# why\n--extra-index-url https://example.org/simple\n{URL}#sha256=00\nnumpy==2.0 \\\n  "
+    )
     text += "--hash=sha256:00\ntorch --hash=sha256:00\n"
     scratch.write({"conf/serving.txt": text})
     scratch.configure('requirements = "conf/serving.txt"')
@@ -57,6 +59,9 @@ def test_a_list(scratch: Scratch) -> None:
         ("./wheels/foo.whl", "is a path of this machine"),
         ("foo @ file:///wheels/foo.whl", "is a file of this machine"),
         ("foo @ {root:uri}/foo", "means something only on this machine"),
+        ("https://example.org/foo.whl", "has no name; write 'name @ URL'"),
+        ("--no-sutch-option", "is no option that pip takes"),
+        ("--extra-index-urls https://h/", "is no option that pip takes"),
         ("numpy >> 3", "is no requirement that others could install"),
     ],
 )
@@ -106,3 +111,20 @@ def test_a_byte_order_mark_is_passed_over_as_pip_does(scratch: Scratch) -> None:
     scratch.write({"needs.txt": b"\xef\xbb\xbfnumpy\n"})
     scratch.configure('requirements = "needs.txt"')
     assert scratch.spec().requirements_file == "needs.txt"
+
+
+def test_one_hash_asks_for_all(scratch: Scratch) -> None:
+    scratch.configure('requirements = ["scipy==1 --hash=sha256:00", "numpy==2"]')
+    assert "'numpy==2' has no `--hash`, though another line has one" in scratch.problem()
+
+
+def test_an_option_among_the_dependencies_of_the_project(scratch: Scratch) -> None:
+    project = '[project]\nname = "d"\nversion = "1"\ndependencies = ["--pre"]\n'
+    scratch.configure("", project=project)
+    assert "project.dependencies[0]: '--pre' is no requirement" in scratch.problem()
+
+
+def test_a_last_line_that_was_to_go_on_is_read_too(scratch: Scratch) -> None:
+    scratch.write({"r.txt": "scipy\n-e . \\"})
+    scratch.configure('requirements = "r.txt"')
+    assert scratch.problem().startswith("r.txt: line 2: '-e .' names another file")

@@ -174,3 +174,29 @@ def test_sizes(text: str | int, size: int) -> None:
 @given(st.integers(min_value=0, max_value=10**15))
 def test_a_size_renders_to_what_parses_to_about_the_same(size: int) -> None:
     assert abs(parse_size(render_size(size)) - size) <= size / 20
+
+
+def test_a_wrong_entry_hides_no_other(scratch: Scratch) -> None:
+    scratch.configure(
+        """
+        extra-files = [3, "nope", { from = "x" }, "gone/*"]
+        weights = [{}, "nope.pt"]
+        examples = [{ input = "c" }, { input = "a", output = "handler.py" }]
+        packages = [1, "absent"]
+        requirements = [1, "-e ."]
+        """
+    )
+    assert sorted(problem.split(": ")[1] for problem in scratch.problems()) == [
+        "tool.mar.examples[0].output",
+        "tool.mar.examples[1].input",
+        "tool.mar.extra-files[0]",
+        "tool.mar.extra-files[1]",
+        "tool.mar.extra-files[2].to",
+        "tool.mar.extra-files[3]",
+        "tool.mar.packages[0]",
+        "tool.mar.packages[1]",
+        "tool.mar.requirements[0]",
+        "tool.mar.requirements[1]",
+        "tool.mar.weights[0].source",
+        "tool.mar.weights[1]",
+    ]
