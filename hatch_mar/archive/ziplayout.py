@@ -113,7 +113,7 @@ def check_layout(
     ends = [*(info.header_offset for info in infos[1:]), directory.start]
     if (infos[0].header_offset if infos else directory.start) != 0:
         raise UnsafeArchiveError(f"{path}: there are other bytes before the first member")
-    for info, end in zip(infos, ends, strict=True):
+    for info, end in zip(infos, ends, strict=bool(infos)):
         where = f"{path}: member {info.orig_filename!r}"
         _check_unicode_path(info, where)
         data_end = _check_local(file, info, path)
