@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 FAST_FROM = 1 << 20
 """Bytes of the smallest member that ISA-L compresses."""
+FAST = fastest is not zlib
+"""Whether ISA-L is there."""
 _FAST_LEVEL = 1
 _RAW = -15
 """`wbits` of a stream without header and trailer, with deflate's whole window."""
@@ -54,6 +56,6 @@ class Storer:
 
 def new_deflater(size: int) -> Deflater:
     """Return a raw deflate stream (RFC 1951) for `size` bytes, the same for the same library."""
-    if fastest is zlib or size < FAST_FROM:
+    if not FAST or size < FAST_FROM:
         return zlib.compressobj(zlib.Z_DEFAULT_COMPRESSION, zlib.DEFLATED, _RAW)
     return fastest.compressobj(_FAST_LEVEL, fastest.DEFLATED, _RAW)

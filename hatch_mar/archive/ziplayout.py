@@ -142,16 +142,16 @@ def _check_local(file: BinaryIO, info: ZipInfo, path: Path) -> int:
     found = file.read(name_length)
     extra = file.read(extra_length)
     values = (crc, *_long_sizes(extra, packed, size))
-    expected = [(info.CRC, info.compress_size, info.file_size)]
-    if flags & DESCRIPTOR:
-        expected.append((0, 0, 0))
+    expected = (info.CRC, info.compress_size, info.file_size)
+    # What only the descriptor tells is zero here.
+    unknown = {0} if flags & DESCRIPTOR else set()
     meant = ENCRYPTED | DESCRIPTOR | _UTF8
     if not (
         signature == b"PK\x03\x04"
         and found == name.encode()
         and method == info.compress_type
         and flags & meant == info.flag_bits & meant
-        and values in expected
+        and all(said in {real, *unknown} for said, real in zip(values, expected, strict=True))
     ):
         raise UnsafeArchiveError(f"{path}: the two headers of member {name!r} disagree")
     return info.header_offset + _LOCAL.size + int(name_length + extra_length) + info.compress_size

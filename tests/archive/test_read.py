@@ -269,7 +269,7 @@ def test_damaged_data_are_noticed_when_read(make_plan: MakePlan, tmp_path: Path)
     path.write_bytes(data)
     with (
         open_archive(path) as archive,
-        pytest.raises(ArchiveError, match=r"m\.mar: weights\.pt: cannot be read: its checksum is not that"),
+        pytest.raises(ArchiveError, match=r"m\.mar: weights\.pt: cannot be read: its checksum"),
     ):
         archive.read("weights.pt")
 
