@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import tomllib
+import zipfile
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,6 +15,7 @@ from tests.support.builds import REPOSITORY, Environment, make_environment, only
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tests.plugin.conftest import Build
     from tests.support.builds import Shared
 
 
@@ -49,6 +53,35 @@ def test_it_builds_every_target(
     run(*command, cwd=project, env=build_environ)
     suffix = {"sdist": "*.tar.gz", "mar": "*.mar"}.get(target, "*.whl")
     assert only(project / "dist", suffix).stat().st_size > 0
+
+
+@pytest.mark.parametrize("name", ["shout", "colours"])
+def test_its_wheel_holds_what_the_newest_makes(
+    request: pytest.FixtureRequest,
+    oldest: Environment,
+    build: Build,
+    build_environ: dict[str, str],
+    name: str,
+) -> None:
+    project: Path = request.getfixturevalue(name)
+    build(project)
+    wheel = only(project / "dist", "*.whl")
+    newest = members(wheel)
+    archive = only(project / "dist", "*.mar").read_bytes()
+    run(oldest.python, "-m", "hatchling", "build", "-t", "wheel", cwd=project, env=build_environ)
+    assert members(wheel) == newest
+    assert only(project / "dist", "*.mar").read_bytes() == archive
+
+
+def members(wheel: Path) -> dict[str, bytes]:
+    """Return the files of `wheel` but those that name hatchling's release or its metadata's."""
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+        (record,) = (name for name in names if name.endswith("/RECORD"))
+        rows = csv.reader(io.StringIO(archive.read(record).decode()))
+        assert [row[0] for row in rows] == names
+        own = ("/RECORD", "/WHEEL", "/METADATA")
+        return {name: archive.read(name) for name in names if not name.endswith(own)}
 
 
 def test_it_is_the_one_that_was_asked(oldest: Environment) -> None:

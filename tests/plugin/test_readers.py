@@ -61,19 +61,17 @@ def test_installers_take_it_and_take_it_away(
 ) -> None:
     environment = make_environment(tmp_path / "environment")
     if installer == "pip":
-        tool: tuple[str | Path, ...] = (sys.executable, "-m", "pip", "--python", environment.python)
-        run(*tool, "install", "--no-deps", "--no-index", wheel)
+        pip = (sys.executable, "-m", "pip", "--python", environment.python)
+        install = (*pip, "install", "--no-deps", "--no-index")
+        uninstall = (*pip, "uninstall", "--yes")
     else:
-        tool = ("uv", "pip")
         python = ("--python", environment.python)
-        offline = ("--offline", "--no-deps", "--no-index")
-        run(*tool, "install", *python, *offline, wheel, env=build_environ)
+        install = ("uv", "pip", "install", *python, "--offline", "--no-deps", "--no-index")
+        uninstall = ("uv", "pip", "uninstall", *python)
+    run(*install, wheel, env=build_environ)
     (installed,) = environment.path.glob("lib/*/site-packages/demo_mar/model/big.bin")
     assert installed.read_bytes() == BIG
-    if installer == "pip":
-        run(*tool, "uninstall", "--yes", "demo")
-    else:
-        run(*tool, "uninstall", *python, "demo", env=build_environ)
+    run(*uninstall, "demo", env=build_environ)
     assert not installed.parent.parent.exists()
 
 

@@ -1,97 +1,29 @@
-"""The sample on a private index: uploaded by hatch and twine, installed by name with pip and uv."""
+"""The sample on private indexes: uploaded by everybody, installed by name, served."""
 
 from __future__ import annotations
 
-import base64
 import contextlib
-import hashlib
 import json
 import os
 import re
 import shlex
-import socket
-import subprocess
 import sys
-import time
 import urllib.request
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.builds import (
-    SAMPLE_PROJECT,
-    Environment,
-    copy_project,
-    make_environment,
-    run,
-)
+from tests.support.builds import SAMPLE_PROJECT, copy_project, make_environment, run
+from tests.support.indexes import PASSWORD, USER, Index, start_devpi, start_pypiserver
+from tests.support.runner import start_runner
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
-USER, PASSWORD = "somebody", "secret"
+    from tests.support.builds import Environment
+
 UPLOADED = {"digits-1.0.0-py3-none-any.whl", "digits-1.0.0.tar.gz"}
-STARTS = 3
-"""A port found free may be taken before the server binds it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Index:
-    """A private index on loopback, which takes uploads of `USER`."""
-
-    url: str
-    packages: Path
-
-    @property
-    def simple(self) -> str:
-        """What installers are given."""
-        return f"{self.url}simple/"
-
-    def files(self) -> set[str]:
-        """Return the names of what was uploaded."""
-        return {path.name for path in self.packages.iterdir()}
-
-
-@contextlib.contextmanager
-def start_index(directory: Path) -> Iterator[Index]:
-    """Run pypiserver as long as the block lasts."""
-    packages = directory / "packages"
-    packages.mkdir()
-    digest = base64.b64encode(hashlib.sha1(PASSWORD.encode(), usedforsecurity=False).digest())
-    (directory / "htpasswd").write_text(f"{USER}:{{SHA}}{digest.decode()}\n")
-    for _ in range(STARTS):
-        port = free_port()
-        command = [sys.executable, "-m", "pypiserver", "run", "-i", "127.0.0.1", "-p", str(port)]
-        command += ["--disable-fallback", "-P", str(directory / "htpasswd"), str(packages)]
-        with (directory / "log").open("wb") as log:
-            server = subprocess.Popen(command, stdout=log, stderr=log)
-        try:
-            url = f"http://127.0.0.1:{port}/"
-            if answers(server, f"{url}health"):
-                yield Index(url, packages)
-                return
-        finally:
-            server.terminate()
-            server.wait()
-    pytest.fail((directory / "log").read_text())
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-        return port
-
-
-def answers(server: subprocess.Popen[bytes], url: str) -> bool:
-    """Wait until `url` answers, or return False when the server has exited."""
-    while server.poll() is None:
-        with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=5):
-            return True
-        time.sleep(0.05)
-    return False
 
 
 @pytest.fixture(scope="module")
@@ -107,81 +39,121 @@ def project(
     return project
 
 
-@pytest.fixture
-def index(tmp_path: Path) -> Iterator[Index]:
+SERVERS = ["pypiserver", pytest.param("devpi", marks=pytest.mark.slow)]
+
+
+@pytest.fixture(scope="module")
+def devpi(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], Index]]:
+    """A maker of empty indexes."""
+    with start_devpi(tmp_path_factory.mktemp("devpi")) as make_index:
+        yield make_index
+
+
+@pytest.fixture(params=SERVERS)
+def index(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Index]:
     """An empty index."""
-    with start_index(tmp_path) as index:
+    if request.param == "devpi":
+        yield request.getfixturevalue("devpi")()
+        return
+    with start_pypiserver(tmp_path) as index:
         yield index
 
 
-def test_hatch_publishes_the_wheel_and_the_sdist(
-    project: Path, index: Index, build_environ: dict[str, str]
-) -> None:
-    command = ("hatch", "publish", "-r", index.url, "-u", USER, "-a", PASSWORD)
-    run(*command, cwd=project, env=build_environ)
-    assert index.files() == UPLOADED
+def upload_by_hatch(project: Path, index: Index, environ: dict[str, str]) -> None:
+    command = ("hatch", "publish", "-r", index.upload, "-u", USER, "-a", PASSWORD)
+    run(*command, cwd=project, env=environ)
 
 
-def test_the_command_that_the_build_names_uploads_them_too(
-    project: Path, index: Index, build_environ: dict[str, str]
-) -> None:
+def upload_by_uv(project: Path, index: Index, environ: dict[str, str]) -> None:
+    login = ("--username", USER, "--password", PASSWORD, "--trusted-publishing", "never")
+    run("uv", "publish", "--publish-url", index.upload, *login, cwd=project, env=environ)
+
+
+def upload_by_twine(project: Path, index: Index, environ: dict[str, str]) -> None:
+    """Run the command that the build names."""
     named = re.search(r"twine upload .*", (project / "build.log").read_text())
     assert named
     files = [name for glob in shlex.split(named[0])[2:] for name in project.glob(glob)]
     variables = {
-        "TWINE_REPOSITORY_URL": index.url,
+        "TWINE_REPOSITORY_URL": index.upload,
         "TWINE_USERNAME": USER,
         "TWINE_PASSWORD": PASSWORD,
         "TWINE_NON_INTERACTIVE": "1",
     }
     command = [sys.executable, "-m", "twine"]
-    run(*command, "check", "--strict", *files, env=build_environ)
-    run(*command, "upload", *files, cwd=project, env={**build_environ, **variables})
-    assert index.files() == UPLOADED
+    run(*command, "check", "--strict", *files, env=environ)
+    run(*command, "upload", *files, cwd=project, env={**environ, **variables})
 
 
-@pytest.fixture(scope="module")
-def stocked(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Index]:
+def install_by_pip(environment: Environment, index: Index, environ: dict[str, str]) -> None:
+    pip = (sys.executable, "-m", "pip", "--python", environment.python)
+    no_other_index = {**environ, "PIP_CONFIG_FILE": os.devnull, "PIP_EXTRA_INDEX_URL": ""}
+    run(*pip, "install", "--index-url", index.simple, "digits", env=no_other_index)
+
+
+def install_by_uv(environment: Environment, index: Index, environ: dict[str, str]) -> None:
+    # Everything that the model asks for, except the gigabyte, which the environment sees already.
+    overrides = environment.path / "overrides.txt"
+    overrides.write_text("torch ; sys_platform == 'never'\n")
+    uv = ("uv", "pip", "install", "--quiet", "--python", environment.python)
+    run(*uv, "--override", overrides, "--index", index.simple, "digits", env=environ)
+
+
+UPLOADERS = {"hatch": upload_by_hatch, "twine": upload_by_twine, "uv": upload_by_uv}
+INSTALLERS = {"pip": install_by_pip, "uv": install_by_uv}
+
+
+@pytest.mark.parametrize("upload", UPLOADERS.values(), ids=UPLOADERS)
+def test_the_wheel_and_the_sdist_are_uploaded_and_nothing_else(
+    upload: Callable[[Path, Index, dict[str, str]], None],
+    project: Path,
+    index: Index,
+    build_environ: dict[str, str],
+) -> None:
+    assert (project / "dist" / "digits-1.0.0.mar").is_file()
+    upload(project, index, build_environ)
+    assert index.files("digits") == UPLOADED
+
+
+@pytest.fixture(scope="module", params=SERVERS)
+def stocked(
+    request: pytest.FixtureRequest,
+    project: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    build_environ: dict[str, str],
+) -> Iterator[Index]:
     """An index with the sample on it."""
-    with start_index(tmp_path_factory.mktemp("index")) as index:
-        for name in UPLOADED:
-            (index.packages / name).write_bytes((project / "dist" / name).read_bytes())
+    with contextlib.ExitStack() as stack:
+        if request.param == "devpi":
+            index = request.getfixturevalue("devpi")()
+        else:
+            index = stack.enter_context(start_pypiserver(tmp_path_factory.mktemp("index")))
+        upload_by_twine(project, index, build_environ)
         yield index
 
 
-def test_pip_installs_it_by_name(
-    stocked: Index, tmp_path: Path, build_environ: dict[str, str]
+@pytest.mark.parametrize("install", INSTALLERS.values(), ids=INSTALLERS)
+def test_a_model_is_installed_by_name_and_answers(
+    install: Callable[[Environment, Index, dict[str, str]], None],
+    stocked: Index,
+    tmp_path: Path,
+    build_environ: dict[str, str],
 ) -> None:
     environment = make_environment(tmp_path / "environment")
-    pip = (sys.executable, "-m", "pip", "--python", environment.python)
-    no_other_index = {**build_environ, "PIP_CONFIG_FILE": os.devnull, "PIP_EXTRA_INDEX_URL": ""}
-    run(*pip, "install", "--index-url", stocked.simple, "digits", env=no_other_index)
-    assert_installed(environment)
-
-
-def test_uv_installs_it_by_name(
-    stocked: Index, tmp_path: Path, build_environ: dict[str, str]
-) -> None:
-    environment = Environment(tmp_path / "environment")
-    run("uv", "venv", "--quiet", "--python", sys.executable, environment.path, env=build_environ)
-    # Everything that the model asks for, except the gigabyte.
-    (tmp_path / "overrides.txt").write_text("torch ; sys_platform == 'never'\n")
-    uv = ("uv", "pip", "install", "--quiet", "--python", environment.python)
-    overrides = ("--override", tmp_path / "overrides.txt")
-    run(*uv, *overrides, "--index", stocked.simple, "digits", env=build_environ)
-    assert_installed(environment)
+    install(environment, stocked, build_environ)
+    assert json.loads(run(environment.python, "-c", ASK)) == [[["digits", "digits_mar"]], "1.0.0"]
+    with start_runner(argv=[str(environment.program("serve-digits"))]) as runner:
+        picture = (SAMPLE_PROJECT / "examples" / "seven.png").read_bytes()
+        address = f"{runner.url}/predictions/digits"
+        request = urllib.request.Request(address, picture, {"Content-Type": "image/png"})
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            said = json.load(answer)
+    assert said["name"] == "seven"
 
 
 ASK = """
 import json, sys
 from hatch_mar.archive.installed import installed_models, open_installed
 with open_installed("digits") as archive:
-    json.dump([installed_models(), archive.kind, archive.manifest.model_version], sys.stdout)
+    json.dump([installed_models(), archive.manifest.model_version], sys.stdout)
 """
-
-
-def assert_installed(environment: Environment) -> None:
-    """Check that the model is found by name, and that its program starts."""
-    answer = json.loads(run(environment.python, "-c", ASK))
-    assert answer == [[["digits", "digits_mar"]], "dir", "1.0.0"]
-    assert "Usage: serve-digits" in run(environment.program("serve-digits"), "--help")
