@@ -6,25 +6,31 @@ A page says `<!-- generated: NAME -->` where the text of the function NAME goes.
 from __future__ import annotations
 
 import inspect
+import json
 import re
 import textwrap
-import types
-import typing
-from typing import TYPE_CHECKING, Literal, get_args, get_origin
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
-from pydantic import BaseModel
 
 from hatch_mar import errors
+from hatch_mar.archive.configkeys import (
+    COMPILE_BACKENDS,
+    FRONTEND_KEYS,
+    SYSTEM_KEYS,
+    TORCHRUN_KEYS,
+)
 from hatch_mar.cli import SUBCOMMANDS, program
 from hatch_mar.project.matrix import MODELS, WAYS, Place, Way
-from hatch_mar.project.table import MarTable
+from hatch_mar.project.runtime import ROWS, SUFFIXES
+from hatch_mar.project.schema import tool_schema
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
-    from pydantic.fields import FieldInfo
+    from hatch_mar.archive.configkeys import Key
 
+Schema = dict[str, Any]
 MARKER = re.compile(r"<!-- generated: (\w+) -->")
 
 
@@ -34,60 +40,94 @@ def on_page_markdown(markdown: str, **_: object) -> str:
 
 
 def tool_mar() -> str:
-    """Return a section for `[tool.mar]` and one for each table in it."""
-    return "\n".join(_sections("tool.mar", MarTable))
+    """Return a section for `[tool.mar]` and one for each table in it, as the schema has them."""
+    return "\n".join(_sections("tool.mar", tool_schema()))
 
 
-def _sections(path: str, table: type[BaseModel]) -> Iterator[str]:
+def _sections(path: str, table: Schema) -> Iterator[str]:
     yield f"### `{path}`\n"
     yield "| key | type | default | |\n|---|---|---|---|"
-    inner: list[tuple[str, type[BaseModel]]] = []
-    for name, field in table.model_fields.items():
-        key = field.alias or name.replace("_", "-")
-        yield f"| `{key}` | {_type_of(field.annotation)} | {_default(field)} | {_text(field)} |"
-        inner += [(f"{path}.{key}", model) for model in _tables_in(field.annotation)]
+    inner: list[tuple[str, Schema]] = []
+    for key, field in table["properties"].items():
+        default = "required" if key in table.get("required", ()) else _default(field)
+        yield f"| `{key}` | {_type_of(field)} | {default} | {_cell(field['description'])} |"
+        inner += [(f"{path}.{key}", each) for each in _tables_in(field)]
     yield ""
-    for inner_path, model in inner:
-        yield from _sections(inner_path, model)
+    for inner_path, each in inner:
+        yield from _sections(inner_path, each)
 
 
-def _tables_in(annotation: object) -> Iterator[type[BaseModel]]:
-    if inspect.isclass(annotation) and issubclass(annotation, BaseModel):
-        yield annotation
-    for argument in get_args(annotation):
-        yield from _tables_in(argument)
+def _tables_in(field: Schema) -> list[Schema]:
+    """Return the table that a field is or holds, once: `weights` may be one or an array of them."""
+    if field.get("additionalProperties") is False:
+        return [field]
+    parts = [*field.get("anyOf", ()), *([field["items"]] if "items" in field else ())]
+    return [table for part in parts for table in _tables_in(part)][:1]
 
 
-def _type_of(annotation: object) -> str:
-    origin = get_origin(annotation)
-    if origin is Literal:
-        return ", ".join(f'`"{choice}"`' for choice in get_args(annotation))
-    if origin in {types.UnionType, typing.Union}:
-        chosen = [inner for inner in get_args(annotation) if inner is not type(None)]
-        return " or ".join(map(_type_of, chosen))
-    if origin is typing.Annotated:
-        return _type_of(get_args(annotation)[0])
-    if origin is list:
-        return f"array of {_type_of(get_args(annotation)[0])}"
-    if origin is dict or (inspect.isclass(annotation) and issubclass(annotation, BaseModel)):
-        return "table"
-    names: dict[object, str] = {str: "string", int: "integer", float: "number", bool: "boolean"}
-    return names.get(annotation, "any")
+def _type_of(field: Schema) -> str:
+    if "anyOf" in field:
+        return " or ".join(dict.fromkeys(map(_type_of, field["anyOf"])))
+    if "enum" in field:
+        return ", ".join(f'`"{choice}"`' for choice in field["enum"])
+    kind = {"object": "table"}.get(field["type"], field["type"])
+    return f"array of {_type_of(field['items'])}" if kind == "array" else str(kind)
 
 
-def _default(field: FieldInfo) -> str:
-    if field.is_required():
-        return "required"
-    default = field.get_default(call_default_factory=True)
-    if default is None or isinstance(default, BaseModel):
-        return ""
-    return f"`{str(default).lower() if isinstance(default, bool) else repr(default)}`".replace(
-        "'", '"'
-    )
+def _default(field: Schema) -> str:
+    return f"`{json.dumps(field['default'])}`" if "default" in field else ""
 
 
-def _text(field: FieldInfo) -> str:
-    return " ".join((field.description or "").split()).replace("|", "\\|")
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+def flowchart() -> str:
+    """Return the rows by which `runtime = "auto"` decides, and what each runtime can load."""
+    lines = ["| weights end in | model file | runtime |", "|---|---|---|"]
+    for row in ROWS:
+        endings = ", ".join(f"`{each}`" if each else "no weights" for each in row.suffixes)
+        lines.append(f"| {endings} | {'yes' if row.model_file else 'no'} | `{row.runtime}` |")
+    lines += ["", "| where the author says | the weights may end in |", "|---|---|"]
+    for runtime, suffixes in SUFFIXES.items():
+        endings = ", ".join(f"`{each}`" for each in suffixes if each)
+        lines.append(f"| `{runtime}` | {endings} |")
+    return "\n".join(lines)
+
+
+def model_config() -> str:
+    """Return the table of the keys that decide how a model is served."""
+    return "\n".join(_keys(FRONTEND_KEYS))
+
+
+def system_keys() -> str:
+    """Return the rows of the section `system`, short of `extraFiles`."""
+    return "\n".join(_keys(SYSTEM_KEYS))
+
+
+def _keys(keys: Iterable[Key]) -> Iterator[str]:
+    yield "| key | type | unless set | |\n|---|---|---|---|"
+    for key in keys:
+        kind = {"integers": "list of integers"}.get(key.kind, key.kind)
+        choices = [f"`{choice}`" for choice in key.choices if choice]
+        least = f", at least {key.least}" if key.kind == "integer" else ""
+        note = (
+            " Read and shown, but this runner does nothing with it yet." if key.shown_only else ""
+        )
+        yield (
+            f"| `{key.name}` | {', '.join(choices) or kind + least} | {key.unless_set} | "
+            f"{_cell(key.meaning)}{note} |"
+        )
+
+
+def torchrun() -> str:
+    """Return the keys of `torchrun`."""
+    return ", ".join(f"`{name}` ({kind})" for name, kind in TORCHRUN_KEYS.items())
+
+
+def backends() -> str:
+    """Return the backends of torch.compile that TorchServe knows."""
+    return ", ".join(f"`{backend}`" for backend in COMPILE_BACKENDS)
 
 
 def commands() -> str:
@@ -138,4 +178,9 @@ GENERATORS = {
     "commands": commands,
     "error_tree": error_tree,
     "matrix": matrix,
+    "flowchart": flowchart,
+    "model_config": model_config,
+    "system_keys": system_keys,
+    "torchrun": torchrun,
+    "backends": backends,
 }

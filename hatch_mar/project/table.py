@@ -206,7 +206,8 @@ class SystemTable(_Table):
     """The `system` section of model-config.yaml."""
 
     extra_files: str | list[Text] | None = None
-    """Archives to unpack beside the handler before it is imported."""
+    """Archives (tar, tar.gz or zip, told apart by content) that are unpacked beside the handler
+    before it is imported; one that does not exist is packed if `extra-layout` is `tarball`."""
     max_gpu_memory: Annotated[int, Field(gt=0)] | None = None
     """MB of GPU memory that one worker may take."""
     decode_images: Literal["auto", "never", "always"] | None = None
@@ -253,13 +254,13 @@ class WheelTable(_Table):
     embed_limit: Size = "100 MB"
     """Above this, a local file needs an explicit `place = "embed"` or a URI."""
     script: str | bool = SCRIPT_TEMPLATE
-    """Name of the console script; false for none."""
+    """Name of the console script, with `{name}` for the model's; false for none."""
     tag: Tag = "auto"
-    """The wheel's platform tag."""
+    """The wheel's tag, such as `py3-none-any`."""
 
 
 class MarTable(_Table):
-    """`[tool.mar]`."""
+    """What the archive and the wheel of a model hold."""
 
     name: Name | None = None
     """Served name; the project's own if left out."""
@@ -268,22 +269,23 @@ class MarTable(_Table):
     description: str | None = None
     """One line about the model; the project's own if left out."""
     handler: Text | None = None
-    """A default handler's name, `file.py`, `file.py:function`, `pkg.module:Class`; `handler.py` if
-    that exists."""
+    """A default handler's name, `file.py`, `file.py:object`, or `package.module:object` of the
+    project or of an installed package; `handler.py` if that exists."""
     packages: list[Text] | None = None
-    """Python packages copied into the archive; the handler's own if it lives in one."""
+    """Python packages of the project, copied into the archive as trees; the handler's own if it
+    lives in one."""
     model_file: Text | None = None
     """Python file with the architecture of an eager model."""
     model_class: Text | None = None
     """The class in it, where it has several."""
     model_args: dict[str, Any] = {}
-    """Keyword arguments for that class."""
+    """Keyword arguments for that class. Needs `model-file`."""
     weights: Annotated[list[WeightsTable], BeforeValidator(weights_tables), _OneOrMore()] = []
     """A path, a table, or an array of either."""
     runtime: Literal[
         "auto", "eager", "torchscript", "onnx", "tensorrt", "exported", "aoti", "custom"
     ] = "auto"
-    """How the model is loaded."""
+    """How the model is loaded; `auto` tells by the handler and the files."""
     extra_files: list[Text | ExtraTable] = []
     """Files that the handler needs: globs, or tables of `from` and `to`."""
     extra_layout: Literal["tree", "tarball", "flat"] = "tree"
@@ -293,9 +295,9 @@ class MarTable(_Table):
     config: Text | None = None
     """TorchServe's own file; `model-config.yaml` if that exists."""
     serve: Annotated[dict[str, Any], WithJsonSchema(serve_schema())] = {}
-    """The same keys in kebab-case, laid over the file."""
+    """Keys of that file in kebab-case, laid over it. The same key with two values is an error."""
     system: SystemTable = SystemTable()
-    """The `system` section of the same file."""
+    """The `system` section of that file."""
     examples: list[ExampleTable] = []
     """Inputs, and the answers that a model must give before it calls itself ready."""
     archive: ArchiveTable = ArchiveTable()
