@@ -24,6 +24,8 @@ from hatch_mar.errors import Problem
 Finding = tuple[str, str]
 """A key path, and what is wrong there."""
 
+PT2_KEYS = ("compile", "export", "backend")
+"""Keys of `pt2`: the third is an older way to say the first."""
 NEAR = 0.85
 """How alike a key must be to one that we know before it counts as misspelt."""
 
@@ -167,11 +169,24 @@ def _check_pt2(raw: Mapping[str, Any]) -> Iterator[Finding]:
         yield from _check_backend("pt2", pt2)
     elif not isinstance(pt2, Mapping):
         yield "pt2", f"must be a mapping, not {pt2!r}"
-    elif isinstance(options := pt2.get("compile"), Mapping):
+    else:
+        yield from _check_types("pt2", pt2, {"compile": "mapping", "export": "mapping"})
+        for key in pt2:
+            if key not in PT2_KEYS and (near := _nearest(str(key), PT2_KEYS)):
+                yield f"pt2.{key}", f"unknown key; did you mean '{near}'?"
+        yield from _check_pt2_sections(pt2)
+
+
+def _check_pt2_sections(pt2: Mapping[str, Any]) -> Iterator[Finding]:
+    if isinstance(options := pt2.get("compile"), Mapping):
         if "enable" not in options:
             yield "pt2.compile", "needs the key 'enable'; TorchServe's worker dies without it"
         yield from _check_types("pt2.compile", options, {"enable": "boolean"})
         yield from _check_backend("pt2.compile.backend", options.get("backend", "inductor"))
+    if isinstance(options := pt2.get("export"), Mapping):
+        yield from _check_types("pt2.export", options, {"aot_compile": "boolean"})
+    if "compile" not in pt2 and "backend" in pt2:
+        yield from _check_backend("pt2.backend", pt2["backend"])
 
 
 def _check_backend(key: str, backend: object) -> Iterator[Finding]:
