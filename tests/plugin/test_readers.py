@@ -60,6 +60,8 @@ def test_installers_take_it_and_take_it_away(
     wheel: Path, tmp_path: Path, build_environ: dict[str, str], installer: str
 ) -> None:
     environment = make_environment(tmp_path / "environment")
+    install: tuple[str | Path, ...]
+    uninstall: tuple[str | Path, ...]
     if installer == "pip":
         pip = (sys.executable, "-m", "pip", "--python", environment.python)
         install = (*pip, "install", "--no-deps", "--no-index")
