@@ -77,9 +77,65 @@ def tabulate_start(results: dict[str, Any]) -> str:
     )
 
 
+def tabulate_packaging(results: dict[str, Any]) -> str:
+    runs: list[dict[str, Any]] = results["runs"]
+
+    def values(what: str, key: str) -> list[float]:
+        return [run[key] for run in runs if run["what"] == what]
+
+    def of(what: str, key: str = "seconds") -> float:
+        return median(values(what, key))
+
+    names = list(dict.fromkeys(run["what"] for run in sorted(runs, key=lambda run: run["round"])))
+    keys = {"seconds": 2, "cpu": 2, "peak_mb": 0, "temporary_mb": 0, "output_mb": 1}
+    rows = [
+        [name, *(_spread(values(name, key), digits) for key, digits in keys.items())]
+        for name in names
+    ]
+    ours, wheel = "hatch-mar, .mar", "hatch-mar, wheel"
+    peak, temporary = (
+        max(of(name, key) for name in (ours, wheel)) for key in ("peak_mb", "temporary_mb")
+    )
+    goals = [
+        [".mar: of cp and sha256sum", "at most 2.5", of(ours) / of("cp and sha256sum")],
+        [".mar: torch-model-archiver's", "at least 10", of("torch-model-archiver") / of(ours)],
+        ["wheel: hatchling's", "at least 10", of("hatchling, wheel") / of(wheel)],
+        ["memory of both, MB", "below 100", peak],
+        ["temporary files of both, MB", f"far below {_megabytes(results)}", temporary],
+    ]
+    for kind in results["sizes"]:
+        fast, slow = (f"deflated, {kind}, {library}" for library in ("isal", "zlib"))
+        size = of(fast, "output_mb") / of(slow, "output_mb")
+        goals += [
+            [f"deflated {kind}: zlib's time", "at least 5", of(slow) / of(fast)],
+            [f"deflated {kind}: size, of zlib's", "about 1", size],
+        ]
+    hook = of("hatch build, hook", "cpu") / of("hatch build, no hook", "cpu")
+    goals.append(
+        ["`hatch build` without weights: CPU, of that without the hook", "at most 1.5", hook]
+    )
+    header = ["build", "seconds", "CPU seconds", "peak MB", "temporary MB", "output MB"]
+    return "\n\n".join(
+        (
+            _markdown(header, rows),
+            _markdown(
+                ["goal", "aim", "measured"], [[goal, aim, f"{got:.2f}"] for goal, aim, got in goals]
+            ),
+            f"{_megabytes(results)} MB of float32 weights, half as many of bfloat16. "
+            + _conditions(results),
+            "Versions: " + _versions(results["versions"]) + ".",
+        )
+    )
+
+
+def _megabytes(results: dict[str, Any]) -> str:
+    return f"{results['sizes']['float32'] / 1e6:.0f}"
+
+
 TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "echo": tabulate_echo,
     "start": tabulate_start,
+    "packaging": tabulate_packaging,
 }
 
 

@@ -2,6 +2,7 @@
 
     python benchmarks/run.py echo --rounds 5      requests a second and latency, with wrk
     python benchmarks/run.py start --rounds 5     time to the first answer, and memory
+    python benchmarks/run.py packaging --rounds 5 building archives and wheels of big weights
     python benchmarks/run.py publish              the results so far into docs/
 
 Python 3.11 and wrk are enough: what is measured is installed under `.work/`, hatch-mar from this
@@ -22,6 +23,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.echo import run_echo
+from benchmarks.packaging import run_packaging
 from benchmarks.peers import PEERS
 from benchmarks.report import TABLES, publish
 from benchmarks.start import run_start
@@ -44,6 +46,8 @@ def main() -> None:
             seconds=options.seconds,
             connections=options.connections,
         )
+    elif options.command == "packaging":
+        results = run_packaging(rounds=options.rounds, size=options.size << 20)
     else:
         results = run_start(rounds=options.rounds)
     saved = _save(options.into / f"{options.command}.json", {"machine": _machine(), **results})
@@ -55,10 +59,12 @@ def _parse() -> argparse.Namespace:
     commands = parser.add_subparsers(dest="command", required=True)
     echo = commands.add_parser("echo", help="throughput and latency of a handler that does nothing")
     start = commands.add_parser("start", help="time to the first answer, and memory")
+    packaging = commands.add_parser("packaging", help="building archives and wheels of big weights")
     commands.add_parser("publish", help="write the tables into the documentation")
-    for command in (echo, start):
+    for command in (echo, start, packaging):
         command.add_argument("--rounds", type=int, default=5)
         command.add_argument("--into", type=Path, default=RESULTS, help="where the results go")
+    packaging.add_argument("--size", type=int, default=1024, help="MiB of float32 weights")
     echo.add_argument("--seconds", type=int, default=3, help="length of one point")
     echo.add_argument("--connections", type=int, nargs="+", default=[1, 8, 64])
     echo.add_argument("--peers", nargs="+", choices=PEERS, default=list(PEERS))
