@@ -11,7 +11,7 @@ from hatch_mar.archive.modelconfig import read_model_config
 from hatch_mar.archive.unpack import open_extra_files
 from hatch_mar.errors import ArchiveError
 from hatch_mar.weights.cache import find_cached
-from hatch_mar.weights.stores import redact
+from hatch_mar.weights.uri import redact
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -167,7 +167,7 @@ def _redacted(sides: Mapping[str, Any]) -> dict[str, Any]:
 
 def _redact(value: Any) -> Any:  # noqa: ANN401 - whatever YAML and JSON hold
     """Return `value` without the secrets that URLs may hold."""
-    from hatch_mar.weights.stores import redact  # noqa: PLC0415 - see hatch_mar.cli
+    from hatch_mar.weights.uri import redact  # noqa: PLC0415 - see hatch_mar.cli
 
     if isinstance(value, str):
         return redact(value) if "://" in value else value

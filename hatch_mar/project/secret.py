@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from urllib.parse import parse_qsl, urlsplit
 
-from hatch_mar.weights.stores import redact
+from hatch_mar.weights.uri import redact
 
 URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://\S+")
 VARIABLE = re.compile(r"\$\{[A-Z0-9_]+\}")

@@ -15,7 +15,7 @@ from hatch_mar.project.suggestion import did_you_mean
 from hatch_mar.project.table import WeightsTable, parse_size
 from hatch_mar.weights.digest import hash_file
 from hatch_mar.weights.reference import Reference
-from hatch_mar.weights.stores import SCHEMES, find_flaw, redact
+from hatch_mar.weights.uri import SCHEMES, find_flaw, redact
 
 if TYPE_CHECKING:
     from pathlib import Path

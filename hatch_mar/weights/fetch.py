@@ -19,12 +19,15 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from hatch_mar.errors import DigestMismatchError, OfflineError, WeightsError
 from hatch_mar.weights.cache import CACHE_VARIABLE, Cache
-from hatch_mar.weights.stores import STALL, Stream, is_local, open_stream, redact
+from hatch_mar.weights.stores import open_source
+from hatch_mar.weights.stores.protocol import STALL
+from hatch_mar.weights.uri import is_local, redact
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from hatch_mar.weights.reference import Reference
+    from hatch_mar.weights.stores.protocol import Stream
 
 OFFLINE_VARIABLE = "HATCH_MAR_OFFLINE"
 CHUNK = 1 << 20
@@ -173,7 +176,7 @@ class _Fetch:
 
     def _attempt(self, source: str) -> None:
         kept = self._size
-        stream = open_stream(source, kept, stall=self._patience.stall)
+        stream = open_source(source, stall=self._patience.stall).open(kept)
         try:
             if stream.start != kept:  # the store cannot start in the middle
                 self._discard()

@@ -205,9 +205,9 @@ def test_a_file_named_by_reference_may_also_be_carried(weighed: Scratch) -> None
 
 
 def test_what_no_store_reads_yet_is_noted(weighed: Scratch) -> None:
-    source = "s3://b/w.pt"
+    source = "ftp://b/w.pt"
     weighed.configure(f'weights = {{ source = "{source}", sha256 = "{SHA}" }}')
-    (note,) = [note for note in weighed.spec().notes if note.startswith("s3://b/w.pt: ")]
+    (note,) = [note for note in weighed.spec().notes if note.startswith("ftp://b/w.pt: ")]
     assert "a server needs one that fetches s3" in note
 
 

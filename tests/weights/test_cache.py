@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hatch_mar.weights.cache import Cache
 from hatch_mar.weights.digest import hash_file
 from hatch_mar.weights.reference import Reference
-from hatch_mar.weights.stores import is_local, redact
+from hatch_mar.weights.uri import is_local, redact
 
 SHA256 = "ab" * 32
 

@@ -1,0 +1,50 @@
+"""The places that weights come from: one module per kind, which alone imports its library.
+
+A store never decides integrity: it gives bytes, and the reference's digest says whether they are
+the right ones. What goes wrong is an `OSError` of the kind that says what to do about it:
+`ConnectionError` and `TimeoutError` may pass, the others will not. No message holds a secret.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from hatch_mar.weights.stores.protocol import STALL
+from hatch_mar.weights.uri import find_flaw
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from hatch_mar.weights.stores.protocol import Source
+
+_MODULES: Mapping[str, str] = {
+    "": "files",
+    "file": "files",
+    "http": "http",
+    "https": "http",
+}
+"""The module that opens sources of a scheme, by its function `open_source`."""
+
+
+def open_source(uri: str, *, stall: float = STALL) -> Source:
+    """Return the source at `uri`, a URI or an absolute path. Nothing may be asked of it yet.
+
+    Args:
+        uri: Where the file is.
+        stall: Seconds without a byte after which a server counts as gone.
+
+    Raises:
+        OSError: nothing here reads such a source, or its extra is missing; see the module.
+    """
+    flaw = find_flaw(uri)
+    if flaw is not None:
+        raise OSError(flaw)
+    scheme = urlsplit(uri).scheme
+    if scheme not in _MODULES:
+        known = ", ".join(sorted(filter(None, _MODULES)))
+        raise OSError(f"no store reads {scheme!r} sources; known are {known} and paths")
+    store = importlib.import_module(f"{__name__}.{_MODULES[scheme]}")
+    source: Source = store.open_source(uri, stall=stall)
+    return source
