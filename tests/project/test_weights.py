@@ -208,7 +208,7 @@ def test_what_no_store_reads_yet_is_noted(weighed: Scratch) -> None:
     source = "ftp://b/w.pt"
     weighed.configure(f'weights = {{ source = "{source}", sha256 = "{SHA}" }}')
     (note,) = [note for note in weighed.spec().notes if note.startswith("ftp://b/w.pt: ")]
-    assert "a server needs one that fetches s3" in note
+    assert "a server needs one that fetches ftp" in note
 
 
 @pytest.mark.parametrize("place", ["auto", "reference"])
