@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from hatch_mar.archive.manifest import ARCHIVER_VERSION, Manifest
 from hatch_mar.archive.write import write_archive
 from hatch_mar.errors import HatchMarError, ModelArchiverError
-from hatch_mar.project.archiver import ArchiverOptions, Order, read_order
+from hatch_mar.project.archiver.order import ArchiverOptions, Order, read_order
 
 if TYPE_CHECKING:
     from argparse import Namespace

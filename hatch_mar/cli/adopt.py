@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from hatch_mar.archive.read import Archive
-    from hatch_mar.project.archive_adoption import Adopted
+    from hatch_mar.project.adoption.of_archive import Adopted
     from hatch_mar.project.draft import Draft
 
 PROGRAMS = "torch-model-archiver --model-name ... or ./build.sh --model_name ..."
@@ -58,7 +58,7 @@ def _plain(problem: object) -> dict[str, str]:
 
 def _find_call(what: tuple[str, ...]) -> list[str] | None:
     """Return the words of a command line; None if `what` is an archive."""
-    from hatch_mar.project.archiver_call import is_call, split_command  # noqa: PLC0415 - see cli
+    from hatch_mar.project.adoption.calls import is_call, split_command  # noqa: PLC0415 - see cli
 
     words = list(what)
     if len(words) == 1 and not Path(words[0]).exists() and any(map(str.isspace, words[0])):
@@ -69,8 +69,8 @@ def _find_call(what: tuple[str, ...]) -> list[str] | None:
 
 
 def _adopt_call(words: list[str], *, as_json: bool) -> None:
-    from hatch_mar.project.adoption import draft_of_call  # noqa: PLC0415 - see hatch_mar.cli
-    from hatch_mar.project.archiver_call import parse_call  # noqa: PLC0415
+    from hatch_mar.project.adoption.calls import parse_call  # noqa: PLC0415
+    from hatch_mar.project.adoption.of_call import draft_of_call  # noqa: PLC0415 - see hatch_mar.cli
 
     draft = draft_of_call(parse_call(words), Path.cwd())
     if as_json:
@@ -81,7 +81,7 @@ def _adopt_call(words: list[str], *, as_json: bool) -> None:
 
 def _adopt_archive(what: tuple[str, ...], into: Path | None, *, as_json: bool) -> None:
     from hatch_mar.cli.subject import find_subject  # noqa: PLC0415 - see hatch_mar.cli
-    from hatch_mar.project.archive_adoption import draft_of_archive, unpack_into  # noqa: PLC0415
+    from hatch_mar.project.adoption.of_archive import draft_of_archive, unpack_into  # noqa: PLC0415
 
     if len(what) > 1:
         raise click.UsageError(f"one archive, or a command line such as {PROGRAMS}")
@@ -118,7 +118,7 @@ def _prove(root: Path, archive: Archive) -> Iterable[str]:
     """Yield where the archive that a build of `root` would make is not the one that was adopted."""
     from hatch_mar.archive.planned import open_planned  # noqa: PLC0415 - see hatch_mar.cli
     from hatch_mar.cli.authored import read_project  # noqa: PLC0415
-    from hatch_mar.project.archive_adoption import find_differences  # noqa: PLC0415
+    from hatch_mar.project.adoption.of_archive import find_differences  # noqa: PLC0415
     from hatch_mar.project.planning import make_plan  # noqa: PLC0415
 
     try:

@@ -11,7 +11,7 @@ from hatch_mar.cli.output import emit, json_option, progress, say, told_as_json
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from hatch_mar.project.archiver import Order
+    from hatch_mar.project.archiver.order import Order
 
 FORMATS = ("default", "zip-store", "tgz", "no-archive")
 RUNTIMES = ("python", "python3", "LSP")
@@ -133,7 +133,7 @@ def write_order(given: dict[str, Any], *, warn: Callable[[str], str]) -> Order:
         ArchiveError: the archive cannot be written.
     """
     from hatch_mar.archive.write import write_archive  # noqa: PLC0415 - see hatch_mar.cli
-    from hatch_mar.project.archiver import ArchiverOptions, read_order  # noqa: PLC0415
+    from hatch_mar.project.archiver.order import ArchiverOptions, read_order  # noqa: PLC0415
 
     order = read_order(ArchiverOptions(**given))
     for warning in order.warnings:

@@ -16,7 +16,7 @@ from hatch_mar.errors import ProblemsError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from hatch_mar.project.founding import Foundation
+    from hatch_mar.project.founding.project import Foundation
 
 FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 
@@ -65,8 +65,8 @@ def command(
 
     Without --weights it holds a small complete model, ready to be replaced.
     """
-    from hatch_mar.project.founding import Wish, found_project  # noqa: PLC0415 - see hatch_mar.cli
-    from hatch_mar.project.newfiles import new_files  # noqa: PLC0415
+    from hatch_mar.project.founding.newfiles import new_files  # noqa: PLC0415
+    from hatch_mar.project.founding.project import Wish, found_project  # noqa: PLC0415 - see hatch_mar.cli
 
     root = directory or Path(name)
     try:

@@ -11,6 +11,7 @@ import re
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from packaging.requirements import InvalidRequirement, Requirement
@@ -18,6 +19,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
 from hatch_mar.project.names import is_served_name
+from hatch_mar.project.table import MarTable, parse_size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -119,6 +121,29 @@ def draft_version(wanted: str) -> tuple[str, str | None]:
     except InvalidVersion:
         return FIRST_VERSION, wanted
     return version, None if version == wanted else wanted
+
+
+def weights_line(source: str, size: int, why: str = "") -> Line:
+    """Return the line for a file of weights of `size` bytes, which is embedded in any case."""
+    limit = MarTable().wheel.embed_limit
+    if size <= parse_size(limit):
+        return Line("weights", source, why)
+    big = (
+        f"above {limit} a file is embedded on request only; it could stay elsewhere, too: `mirrors`"
+    )
+    return Line(
+        "weights",
+        {"source": source, "place": "embed"},
+        "; ".join(each for each in (why, big) if each),
+    )
+
+
+def base_dependencies(weights: str | None) -> list[str]:
+    """Return what a wheel with these weights needs to serve them."""
+    suffix = PurePosixPath(weights or "").suffix.lower()
+    if suffix == ".onnx":
+        return ["hatch-mar[serve,onnx]"]
+    return [RUNNER, *(["safetensors"] if suffix == ".safetensors" else []), "torch"]
 
 
 def merge_dependencies(*groups: Sequence[str]) -> tuple[str, ...]:

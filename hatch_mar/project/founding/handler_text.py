@@ -5,15 +5,15 @@ from __future__ import annotations
 from string import Template
 from typing import TYPE_CHECKING, Any
 
-from hatch_mar.project import templates
-from hatch_mar.project.checkpoint import NAMES
 from hatch_mar.project.draft import to_toml
+from hatch_mar.project.founding import templates
+from hatch_mar.project.founding.checkpoint import NAMES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from hatch_mar.project.checkpoint import Checkpoint
-    from hatch_mar.project.pickled import Tensor
+    from hatch_mar.project.founding.checkpoint import Checkpoint
+    from hatch_mar.project.founding.pickled import Tensor
 
 SHOWN = 12
 """Tensors that the comment on the weights lists."""

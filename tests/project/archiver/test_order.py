@@ -10,7 +10,7 @@ import pytest
 
 from hatch_mar.archive.write import write_archive
 from hatch_mar.errors import ArchiveError, ProblemsError
-from hatch_mar.project.archiver import ArchiverOptions, Order, read_order
+from hatch_mar.project.archiver.order import ArchiverOptions, Order, read_order
 
 if TYPE_CHECKING:
     from pathlib import Path

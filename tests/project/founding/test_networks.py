@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hatch_mar.project.networks import Network, read_networks
+from hatch_mar.project.founding.networks import Network, read_networks
 from hatch_mar.project.source import SourceError
 
 

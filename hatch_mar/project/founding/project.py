@@ -14,28 +14,34 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from hatch_mar.errors import Problem, ProblemsError
-from hatch_mar.project import templates
-from hatch_mar.project.adoption import base_dependencies, weights_line
-from hatch_mar.project.checkpoint import NAMES, SUFFIXES, Checkpoint, read_checkpoint
-from hatch_mar.project.colours import COLOURS, QUESTION, make_weights, name_colour
-from hatch_mar.project.companions import find_companions
 from hatch_mar.project.document import PYPROJECT
 from hatch_mar.project.draft import (
     FIRST_VERSION,
     Draft,
     Line,
     Value,
+    base_dependencies,
     draft_name,
     merge_dependencies,
+    weights_line,
 )
+from hatch_mar.project.founding import templates
+from hatch_mar.project.founding.checkpoint import NAMES, SUFFIXES, Checkpoint, read_checkpoint
+from hatch_mar.project.founding.colours import COLOURS, QUESTION, make_weights, name_colour
+from hatch_mar.project.founding.companions import find_companions
+from hatch_mar.project.founding.handler_text import (
+    factory_handler,
+    fill,
+    render,
+    whole_model_handler,
+)
+from hatch_mar.project.founding.networks import Network, read_networks
 from hatch_mar.project.handler import DEFAULT_HANDLERS
-from hatch_mar.project.handler_text import factory_handler, fill, render, whole_model_handler
-from hatch_mar.project.networks import Network, read_networks
 from hatch_mar.project.source import SourceError, find_flaw_of_module
 from hatch_mar.project.suggestion import did_you_mean
 
 if TYPE_CHECKING:
-    from hatch_mar.project.newfiles import Source
+    from hatch_mar.project.founding.newfiles import Source
 
 FOLDER = "weights"
 OPTIONAL = ("README.md", ".gitignore")

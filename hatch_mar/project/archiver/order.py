@@ -19,12 +19,15 @@ from hatch_mar.archive.modelconfig import check_model_config, parse_model_config
 from hatch_mar.archive.plan import Format, Plan
 from hatch_mar.archive.stamp import read_stamp
 from hatch_mar.errors import ArchiveError, Problem, ProblemsError
+from hatch_mar.project.archiver.commandline import FLAGS, CommandLine
+from hatch_mar.project.archiver.flattening import is_below, resolve_extra_files, without_copies
+from hatch_mar.project.archiver.named_handler import (
+    resolve_compiled_handler,
+    resolve_python_handler,
+)
 from hatch_mar.project.baggage import factory_entries
-from hatch_mar.project.commandline import FLAGS, CommandLine
 from hatch_mar.project.document import Document, KeyPath
-from hatch_mar.project.flattening import is_below, resolve_extra_files, without_copies
 from hatch_mar.project.layout import find_collisions
-from hatch_mar.project.named_handler import resolve_compiled_handler, resolve_python_handler
 from hatch_mar.project.planning import to_member
 from hatch_mar.project.reading import is_lfs_pointer
 from hatch_mar.project.requirements import find_flaws

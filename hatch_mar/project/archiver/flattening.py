@@ -10,7 +10,7 @@ import filecmp
 from typing import TYPE_CHECKING
 
 from hatch_mar.archive.staging import PREFIX
-from hatch_mar.project.commandline import CommandLine, find_flaw_of_file
+from hatch_mar.project.archiver.commandline import CommandLine, find_flaw_of_file
 from hatch_mar.project.packages import LEFT_OUT, leads_back
 from hatch_mar.project.spec import Entry
 

@@ -19,7 +19,7 @@ from hatch_mar.project.suggestion import did_you_mean
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from hatch_mar.project.commandline import CommandLine
+    from hatch_mar.project.archiver.commandline import CommandLine
     from hatch_mar.project.source import ClassSource
     from hatch_mar.project.spec import Initialize
 

@@ -11,12 +11,10 @@ from typing import TYPE_CHECKING
 
 from hatch_mar.archive.compare import compare
 from hatch_mar.archive.seal import EXAMPLES_DIRECTORY
-from hatch_mar.project.adoption import (
-    base_dependencies,
+from hatch_mar.project.adoption.of_call import (
     class_lines,
     requirement_lines,
     served_lines,
-    weights_line,
 )
 from hatch_mar.project.baggage import FACTORY_FILE, PACKAGE_FILE, PACKAGE_SHIM
 from hatch_mar.project.config import CONVENTIONAL as CONVENTIONAL_CONFIG
@@ -25,12 +23,14 @@ from hatch_mar.project.draft import (
     Draft,
     Line,
     Value,
+    base_dependencies,
     draft_name,
     draft_version,
     merge_dependencies,
+    weights_line,
 )
+from hatch_mar.project.founding.newfiles import new_files
 from hatch_mar.project.handler import DEFAULT_HANDLERS
-from hatch_mar.project.newfiles import new_files
 from hatch_mar.project.packages import LEFT_OUT
 from hatch_mar.project.table import ExampleTable
 
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     from hatch_mar.archive.read import Archive
     from hatch_mar.archive.seal import Example
-    from hatch_mar.project.newfiles import Source
+    from hatch_mar.project.founding.newfiles import Source
     from hatch_mar.weights.reference import Reference
 
 FACTORY_MARK = b"HATCH_MAR_BASE_HANDLER = 1"

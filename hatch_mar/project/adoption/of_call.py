@@ -18,23 +18,23 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 from hatch_mar.project.draft import (
-    RUNNER,
     Draft,
     Line,
+    base_dependencies,
     draft_name,
     draft_version,
     merge_dependencies,
+    weights_line,
 )
+from hatch_mar.project.founding.networks import class_names, read_networks
 from hatch_mar.project.handler import DEFAULT_HANDLERS
-from hatch_mar.project.networks import class_names, read_networks
 from hatch_mar.project.requirements import BROUGHT_BY_THE_SERVER
 from hatch_mar.project.source import SourceError
-from hatch_mar.project.table import MarTable, parse_size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from hatch_mar.project.archiver_call import ArchiverCall
+    from hatch_mar.project.adoption.calls import ArchiverCall
 
 OTHER_DEFAULTS = ("dali_image_classifier", "trt_llm_handler", "vllm_handler")
 """Handlers that torch-model-archiver knows by name, and this project does not have."""
@@ -212,21 +212,6 @@ def served_lines(project: str, served: str, version: str | None) -> Iterator[Lin
         yield Line("version", version, why)
 
 
-def weights_line(source: str, size: int, why: str = "") -> Line:
-    """Return the line for a file of weights of `size` bytes, which is embedded in any case."""
-    limit = MarTable().wheel.embed_limit
-    if size <= parse_size(limit):
-        return Line("weights", source, why)
-    big = (
-        f"above {limit} a file is embedded on request only; it could stay elsewhere, too: `mirrors`"
-    )
-    return Line(
-        "weights",
-        {"source": source, "place": "embed"},
-        "; ".join(each for each in (why, big) if each),
-    )
-
-
 def class_lines(source: bytes) -> Iterator[Line]:
     """Yield which class of a model file is the model, where that is a question."""
     names = class_names(source)
@@ -240,14 +225,6 @@ def class_lines(source: bytes) -> Iterator[Line]:
     if len(found) > 1:
         why = f"{', '.join(found)} all look like the model; choose"
     yield Line("model-class", found[-1], why)
-
-
-def base_dependencies(weights: str | None) -> list[str]:
-    """Return what a wheel with these weights needs to serve them."""
-    suffix = PurePosixPath(weights or "").suffix.lower()
-    if suffix == ".onnx":
-        return ["hatch-mar[serve,onnx]"]
-    return [RUNNER, *(["safetensors"] if suffix == ".safetensors" else []), "torch"]
 
 
 def requirement_lines(text: bytes) -> list[str]:

@@ -9,7 +9,7 @@ import mmap
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from hatch_mar.project.pickled import Tensor
+from hatch_mar.project.founding.pickled import Tensor
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

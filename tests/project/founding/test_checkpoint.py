@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
 from hatch_mar.model.factory import STATE_DICT_KEYS as FACTORY_KEYS
-from hatch_mar.project.checkpoint import Checkpoint, read_checkpoint
-from hatch_mar.project.colours import make_weights
-from hatch_mar.project.pickled import STATE_DICT_KEYS, Tensor
+from hatch_mar.project.founding.checkpoint import Checkpoint, read_checkpoint
+from hatch_mar.project.founding.colours import make_weights
+from hatch_mar.project.founding.pickled import STATE_DICT_KEYS, Tensor
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -215,4 +215,16 @@ def test_damage_is_a_message_and_never_a_crash(
     path = tmp_path_factory.getbasetemp() / "damaged"
     path.write_bytes(content)
     with suppress(ValueError):
+        read_checkpoint(path)
+
+
+def test_a_zip_file_whose_directory_points_before_its_beginning(
+    samples: list[bytes], tmp_path: Path
+) -> None:
+    content = bytearray(samples[1])
+    end = content.rindex(b"PK\6\6")  # the zip64 end of central directory
+    struct.pack_into("<Q", content, end + 48, 2 * len(content))
+    path = tmp_path / "damaged.pt"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="is a broken zip file: its directory points outside it"):
         read_checkpoint(path)

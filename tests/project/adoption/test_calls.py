@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hatch_mar.errors import ProblemsError
-from hatch_mar.project.archiver_call import ArchiverCall, parse_call, split_command
+from hatch_mar.project.adoption.calls import ArchiverCall, parse_call, split_command
 
 FLAGS = {
     "--model-name digits": ("name", "digits"),

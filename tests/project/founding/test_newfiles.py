@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from hatch_mar.errors import HatchMarError, ProblemsError
-from hatch_mar.project.newfiles import new_files
+from hatch_mar.project.founding.newfiles import new_files
 
 
 def test_every_kind_of_source_is_written(tmp_path: Path) -> None:

@@ -5,13 +5,14 @@ A suffix says little: torch gives `.pt` to weights, to TorchScript and to whole 
 
 from __future__ import annotations
 
+import errno
 import json
 import zipfile
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from hatch_mar.project.onnx_graph import read_graph
-from hatch_mar.project.pickled import Pickled, Tensor, read_legacy, read_pickle
+from hatch_mar.project.founding.onnx_graph import read_graph
+from hatch_mar.project.founding.pickled import Pickled, Tensor, read_legacy, read_pickle
 from hatch_mar.project.reading import is_lfs_pointer
 
 if TYPE_CHECKING:
@@ -107,6 +108,10 @@ def _read_zip(path: Path) -> Checkpoint:
             return _of_members(archive)
     except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
         raise ValueError(f"is a broken zip file: {error}") from error
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # a member that begins before the file does
+            raise
+        raise ValueError("is a broken zip file: its directory points outside it") from error
 
 
 def _of_members(archive: zipfile.ZipFile) -> Checkpoint:

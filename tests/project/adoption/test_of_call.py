@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from hatch_mar.project.adoption import draft_of_call
-from hatch_mar.project.archiver_call import parse_call, split_command
+from hatch_mar.project.adoption.calls import parse_call, split_command
+from hatch_mar.project.adoption.of_call import draft_of_call
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -1,0 +1,1 @@
+"""What an author asks for in the words of torch-model-archiver."""
