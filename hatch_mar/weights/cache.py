@@ -3,20 +3,25 @@
     <cache>/sha256/ab/abcd...    whole files, read-only; what is here has been verified
     <cache>/partial/abcd...      what an interrupted fetch leaves for the next one
     <cache>/locks/abcd....lock   held by the one process that fetches
+    <cache>/ledger/abcd....json  its size and time when it was verified, and its last use
 
 A file gets its name under `sha256/` by a rename, after its last byte was hashed and is on the disk,
-and nobody may write to it from then on. That is why later starts need not hash it again.
+and nobody may write to it from then on. That is why later starts need not hash it again: they look
+at its size and its time of modification, which the ledger holds. A file that the ledger does not
+know, because somebody copied it there, or that was touched since, is hashed once more.
 """
 
 from __future__ import annotations
 
+import logging
 import os
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hatch_mar.errors import WeightsError
-from hatch_mar.weights.digest import check_sha256
+from hatch_mar.weights.digest import check_sha256, hash_file
+from hatch_mar.weights.ledger import Ledger
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -24,6 +29,8 @@ if TYPE_CHECKING:
     from hatch_mar.weights.reference import Reference
 
 CACHE_VARIABLE = "HATCH_MAR_CACHE_DIR"
+
+logger = logging.getLogger("hatch_mar.weights")
 
 
 class Cache:
@@ -55,6 +62,48 @@ class Cache:
         except OSError:
             return False
         return reference.size is None or size == reference.size
+
+    @property
+    def ledger(self) -> Ledger:
+        """What is known of the files here."""
+        return Ledger(self.directory / "ledger")
+
+    def is_unchanged(self, reference: Reference) -> bool:
+        """Say whether the file is here, whole, and as it was when it was verified.
+
+        A look at its size and its time: see `hatch_mar.weights.ledger` for how far that goes.
+        """
+        entry = self.ledger.read(reference.sha256)
+        try:
+            status = self.path_of(reference.sha256).stat()
+        except OSError:
+            return False
+        return entry is not None and entry.fits(status) and self.has(reference)
+
+    def confirm(self, reference: Reference) -> bool:
+        """Say whether the file is here and right; hash it if it is here but not vouched for.
+
+        It is wrong where somebody wrote to it, or put another file there: the next fetch replaces
+        it, and a warning says so.
+        """
+        if self.is_unchanged(reference):
+            return True
+        path = self.path_of(reference.sha256)
+        if not path.is_file():
+            return False
+        logger.info("%s: was touched since it was verified, or put there by hand; hashing it", path)
+        try:
+            status = path.stat()
+            digest, size = hash_file(path)
+        except OSError:
+            return False
+        if digest != reference.sha256 or reference.size not in (None, size):
+            logger.warning("%s: is damaged; it has sha256 %s", path, digest)
+            return False
+        with suppress(OSError):
+            path.chmod(0o444)
+        self.ledger.vouch(digest, status)
+        return True
 
     @contextmanager
     def lock(self, sha256: str) -> Iterator[None]:
@@ -93,6 +142,7 @@ class Cache:
             _sync(partial)
             partial.replace(path)
             _sync(path.parent)
+            self.ledger.vouch(sha256, path.stat())
         return path
 
     @contextmanager

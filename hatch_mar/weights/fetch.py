@@ -76,7 +76,7 @@ def fetch(
         DigestMismatchError: the sources have other bytes than the author locked.
         WeightsError: no source can be read, or the cache cannot be written.
     """
-    if cache.has(reference):
+    if cache.confirm(reference):
         return cache.path_of(reference.sha256)
     sources = (reference.source, *reference.mirrors)
     if is_offline(environ):
@@ -88,7 +88,7 @@ def fetch(
                 f"{cache.path_of(reference.sha256)}, or unset {OFFLINE_VARIABLE}"
             )
     with cache.lock(reference.sha256):
-        if cache.has(reference):  # another process has fetched it meanwhile
+        if cache.is_unchanged(reference):  # another process has fetched it meanwhile
             return cache.path_of(reference.sha256)
         return _Fetch(reference, cache, progress, patience or Patience()).run(sources)
 
