@@ -28,7 +28,6 @@ MEASURE = Path(__file__).with_name("apps") / "measure.py"
 FLOATS, HALVES = "float32", "bfloat16"
 SECRET_OF_ISAL = "import sys; sys.modules['isal'] = None; "
 HATCHLING = "from hatchling.cli import hatchling; hatchling()"
-WITHOUT, WITH = "hatch build, no hook", "hatch build, hook"
 
 MAKE_WEIGHTS = """
 import sys, numpy
@@ -104,24 +103,23 @@ def run_packaging(*, rounds: int, size: int) -> dict[str, Any]:
         rounds: How often each task is measured.
         size: Bytes of the float32 weights; those of bfloat16 are half as many.
     """
-    python = _environment()
-    shutil.rmtree(HOME / "hatch", ignore_errors=True)
+    python = packing_environment()
     weights = _make_weights(python, size)
     tasks = _tasks(python, weights)
     for task in tasks:
         say(f"{task.what}, not measured")
-        _run(task, -1, weights)
+        run_task(task, -1, weights)
     runs: list[Run] = []
     for number in range(rounds):
         say(f"round {number + 1} of {rounds}")
         shift = number % len(tasks)
-        runs += [_run(task, number, None) for task in (*tasks[shift:], *tasks[:shift])]
+        runs += [run_task(task, number, None) for task in (*tasks[shift:], *tasks[:shift])]
     sizes = {name: path.stat().st_size for name, path in weights.items()}
-    return {"rounds": rounds, "sizes": sizes, "versions": _versions(python), "runs": runs}
+    return {"rounds": rounds, "sizes": sizes, "versions": versions_of(python), "runs": runs}
 
 
 @cache
-def _environment() -> Path:
+def packing_environment() -> Path:
     """Build this checkout and install it beside hatchling and torch-model-archiver."""
     python = make_environment(HOME / "environment")
     wheels = HOME / "wheels"
@@ -135,7 +133,7 @@ def _environment() -> Path:
     return python
 
 
-def _versions(python: Path) -> dict[str, dict[str, str]]:
+def versions_of(python: Path) -> dict[str, dict[str, str]]:
     packages = ("hatch", "hatch-mar", "hatchling", "isal", "torch-model-archiver")
     code = f"import importlib.metadata as m; print(*(m.version(name) for name in {packages!r}))"
     done = subprocess.run([str(python), "-c", code], capture_output=True, text=True, check=True)
@@ -166,48 +164,34 @@ def _tasks(python: Path, weights: dict[str, Path]) -> list[Task]:
             ],
             output="copy.bin",
         ),
-        _hatchling(python, "hatch-mar, .mar", "mar", _model("mar"), floats, kind=FLOATS),
+        _hatchling(python, "hatch-mar, .mar", "mar", model_project("mar"), floats, kind=FLOATS),
         Task(
             what="torch-model-archiver",
             command=lambda out: [
                 *(str(python.with_name("torch-model-archiver")), "--model-name", "big"),
                 *("--version", "1.0", "--export-path", str(out), "--serialized-file", str(floats)),
-                *("--handler", str(_project("handler", plain, None) / "handler.py")),
+                *("--handler", str(make_project("handler", plain, None) / "handler.py")),
             ],
             output="big.mar",
             weights=FLOATS,
         ),
-        _hatchling(python, "hatch-mar, wheel", "wheel", _model("wheel"), floats, kind=FLOATS),
+        _hatchling(
+            python, "hatch-mar, wheel", "wheel", model_project("wheel"), floats, kind=FLOATS
+        ),
         _hatchling(python, "hatchling, wheel", "wheel", force, floats, kind=FLOATS),
-        _hatch(python, WITHOUT, plain),
-        _hatch(python, WITH, _model("wheel", weights="")),
     ]
     for kind, path in weights.items():
-        text = _model("mar", compression="deflated")
+        text = model_project("mar", compression="deflated")
         for library, before in (("zlib", SECRET_OF_ISAL), ("isal", "")):
             what = f"deflated, {kind}, {library}"
             tasks.append(_hatchling(python, what, "mar", text, path, kind=kind, before=before))
     return tasks
 
 
-def _model(target: str, *, compression: str = "stored", weights: str = WEIGHTS) -> str:
+def model_project(target: str, *, compression: str = "stored", weights: str = WEIGHTS) -> str:
     archive = "true" if target == "mar" else "false"
     model = MODEL.format(compression=compression, archive=archive)
     return PROJECT.format(requires=', "hatch-mar"') + model + weights
-
-
-def _hatch(python: Path, what: str, pyproject: str) -> Task:
-    """The front end that people use; its build environment is made once, by the first run."""
-    project = _project(what, pyproject, None)
-    environ = f"HATCH_DATA_DIR={HOME / 'hatch'}"
-    return Task(
-        what=what,
-        command=lambda out: [
-            *("env", "-C", str(project), environ, str(python.with_name("hatch"))),
-            *("build", "-t", "wheel", str(out)),
-        ],
-        output="*.whl",
-    )
 
 
 def _hatchling(
@@ -220,7 +204,7 @@ def _hatchling(
     kind: str | None = None,
     before: str = "",
 ) -> Task:
-    project = _project(what, pyproject, weights)
+    project = make_project(what, pyproject, weights)
     code = f"import os; os.chdir({str(project)!r}); {before}{HATCHLING}"
     return Task(
         what=what,
@@ -230,7 +214,7 @@ def _hatchling(
     )
 
 
-def _project(name: str, pyproject: str, weights: Path | None) -> Path:
+def make_project(name: str, pyproject: str, weights: Path | None) -> Path:
     project = HOME / "projects" / name.replace(", ", "-").replace(" ", "-").replace(".", "")
     shutil.rmtree(project, ignore_errors=True)
     project.mkdir(parents=True)
@@ -241,7 +225,7 @@ def _project(name: str, pyproject: str, weights: Path | None) -> Path:
     return project
 
 
-def _run(task: Task, number: int, weights: dict[str, Path] | None) -> Run:
+def run_task(task: Task, number: int, weights: dict[str, Path] | None) -> Run:
     """Run `task`, and compare what it packed if there are `weights` to compare with."""
     out, temporary = HOME / "out", HOME / "tmp"
     for directory in (out, temporary):
@@ -250,6 +234,7 @@ def _run(task: Task, number: int, weights: dict[str, Path] | None) -> Run:
     command = [sys.executable, str(MEASURE), str(out), task.output, *task.command(out)]
     wheels = str(HOME / "wheels")
     environ = {**os.environ, "TMPDIR": str(temporary)}
+    environ.pop("PYTHONDONTWRITEBYTECODE", None)  # nobody's users compile at every start
     environ |= {"PIP_FIND_LINKS": wheels, "UV_FIND_LINKS": wheels}  # hatch's build environment
     done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
     if done.returncode:

@@ -23,6 +23,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.echo import run_echo
+from benchmarks.hook import run_hook
 from benchmarks.packaging import run_packaging
 from benchmarks.peers import PEERS
 from benchmarks.report import TABLES, publish
@@ -48,6 +49,8 @@ def main() -> None:
         )
     elif options.command == "packaging":
         results = run_packaging(rounds=options.rounds, size=options.size << 20)
+    elif options.command == "hook":
+        results = run_hook(rounds=options.rounds)
     else:
         results = run_start(rounds=options.rounds)
     saved = _save(options.into / f"{options.command}.json", {"machine": _machine(), **results})
@@ -60,8 +63,9 @@ def _parse() -> argparse.Namespace:
     echo = commands.add_parser("echo", help="throughput and latency of a handler that does nothing")
     start = commands.add_parser("start", help="time to the first answer, and memory")
     packaging = commands.add_parser("packaging", help="building archives and wheels of big weights")
+    hook = commands.add_parser("hook", help="CPU time of a build without weights")
     commands.add_parser("publish", help="write the tables into the documentation")
-    for command in (echo, start, packaging):
+    for command in (echo, start, packaging, hook):
         command.add_argument("--rounds", type=int, default=5)
         command.add_argument("--into", type=Path, default=RESULTS, help="where the results go")
     packaging.add_argument("--size", type=int, default=1024, help="MiB of float32 weights")

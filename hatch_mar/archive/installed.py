@@ -12,12 +12,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from hatch_mar.archive.editable import MAP_NAME, open_editable
-from hatch_mar.archive.read import (
-    ENTRY_POINT_GROUP,
-    MODEL_DIRECTORY,
-    Archive,
-    open_directory,
-)
+from hatch_mar.archive.packaged import ENTRY_POINT_GROUP, MODEL_DIRECTORY
+from hatch_mar.archive.read import Archive, open_directory
 from hatch_mar.errors import TargetError
 
 

@@ -15,6 +15,7 @@ from hatch_mar.archive.manifest import MANIFEST_NAME, Manifest
 from hatch_mar.archive.members import FileMembers, Members, list_directory, reading
 from hatch_mar.archive.modelconfig import parse_yaml
 from hatch_mar.archive.names import NameLedger, find_flaw
+from hatch_mar.archive.packaged import ENTRY_POINT_GROUP, MODEL_DIRECTORY
 from hatch_mar.archive.seal import SEAL_NAME, Seal
 from hatch_mar.archive.tarred import TarMembers, is_gzip
 from hatch_mar.archive.zipped import ZipMembers
@@ -26,9 +27,6 @@ if TYPE_CHECKING:
 
 Kind = Literal["mar", "tgz", "dir", "wheel", "editable", "project"]
 
-ENTRY_POINT_GROUP = "hatch_mar.models"
-MODEL_DIRECTORY = "model"
-"""Where in the generated package of a wheel the members are."""
 LARGEST_METADATA = 64 << 20
 """Bytes of a manifest or a seal that are worth reading."""
 LARGEST_CONFIG = 1 << 20

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from zipfile import ZipFile
 
-from hatch_mar.archive.read import ENTRY_POINT_GROUP
+from hatch_mar.archive.packaged import ENTRY_POINT_GROUP
 from hatch_mar.errors import Problem, ProblemsError
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hatch_mar.archive.editable import MAP_NAME, Source, Tarball, make_map
+from hatch_mar.archive.packaged import MODEL_DIRECTORY
 from hatch_mar.archive.plan import Member, Plan
-from hatch_mar.archive.read import MODEL_DIRECTORY
 from hatch_mar.archive.write import undigested_seal
 from hatch_mar.project.tarball import is_gzip
 

@@ -15,7 +15,7 @@ from urllib.parse import quote
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
-from hatch_mar.archive.read import MODEL_DIRECTORY
+from hatch_mar.archive.packaged import MODEL_DIRECTORY
 from hatch_mar.archive.stamp import parse_stamp
 
 if TYPE_CHECKING:

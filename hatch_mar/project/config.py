@@ -10,8 +10,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from hatch_mar.archive.modelconfig import check_model_config, parse_model_config
 from hatch_mar.errors import Problem
 from hatch_mar.project.serve_keys import SERVE_KEYS, SYSTEM_KEYS, kebab
@@ -148,6 +146,8 @@ def _lay(reading: Reading, config: Config, key: KeyPath, value: object, source: 
 
 def _is_sayable(value: object) -> bool:
     """Say whether YAML can hold a value of TOML's: it knows no time without a date."""
+    import yaml  # noqa: PLC0415 - only those who say something there pay for it
+
     try:
         _to_yaml(value)
     except yaml.YAMLError:
@@ -156,6 +156,8 @@ def _is_sayable(value: object) -> bool:
 
 
 def _to_yaml(value: object) -> bytes:
+    import yaml  # noqa: PLC0415 - see above
+
     text: str = yaml.safe_dump(value, sort_keys=False, allow_unicode=True)
     return text.encode()
 
