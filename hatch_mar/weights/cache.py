@@ -26,6 +26,8 @@ from hatch_mar.weights.ledger import Ledger
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from filelock import BaseFileLock
+
     from hatch_mar.weights.reference import Reference
 
 CACHE_VARIABLE = "HATCH_MAR_CACHE_DIR"
@@ -88,16 +90,16 @@ class Cache:
         """
         if self.is_unchanged(reference):
             return True
-        path = self.path_of(reference.sha256)
-        if not path.is_file():
+        if not self.has(reference):
             return False
+        path = self.path_of(reference.sha256)
         logger.info("%s: was touched since it was verified, or put there by hand; hashing it", path)
         try:
             status = path.stat()
-            digest, size = hash_file(path)
+            digest, _ = hash_file(path)
         except OSError:
             return False
-        if digest != reference.sha256 or reference.size not in (None, size):
+        if digest != reference.sha256:
             logger.warning("%s: is damaged; it has sha256 %s", path, digest)
             return False
         with suppress(OSError):
@@ -112,20 +114,26 @@ class Cache:
         Raises:
             WeightsError: the cache cannot be written.
         """
-        try:
-            from filelock import FileLock  # noqa: PLC0415 - an extra
-        except ImportError as error:
-            raise WeightsError(
-                "fetching weights needs filelock: pip install 'hatch-mar[serve]'"
-            ) from error
-        path = self.directory / "locks" / f"{check_sha256(sha256)}.lock"
         with self._writing():
-            path.parent.mkdir(parents=True, exist_ok=True)
+            lock = self._make_lock(check_sha256(sha256))
             self.partial_of(sha256).parent.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(path)
             lock.acquire()
         try:
             yield
+        finally:
+            lock.release()
+
+    @contextmanager
+    def try_lock(self, sha256: str) -> Iterator[bool]:
+        """As `lock`, but do not wait: yield whether nobody else holds it."""
+        try:
+            lock = self._make_lock(sha256)
+            lock.acquire(blocking=False)
+        except OSError:  # filelock's own is one
+            yield False
+            return
+        try:
+            yield True
         finally:
             lock.release()
 
@@ -144,6 +152,17 @@ class Cache:
             _sync(path.parent)
             self.ledger.vouch(sha256, path.stat())
         return path
+
+    def _make_lock(self, sha256: str) -> BaseFileLock:
+        try:
+            from filelock import FileLock  # noqa: PLC0415 - an extra
+        except ImportError as error:
+            raise WeightsError(
+                "locking the cache needs filelock: pip install 'hatch-mar[serve]'"
+            ) from error
+        path = self.directory / "locks" / f"{sha256}.lock"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return FileLock(path)
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
