@@ -30,11 +30,11 @@ MIB = 1 << 20
 
 
 def _files(cache: Cache) -> set[str]:
-    """Every file of the cache but the empty ones that are locks."""
+    """Every file of the cache but locks, and what it remembers of the others."""
     return {
         path.relative_to(cache.directory).as_posix()
         for path in cache.directory.rglob("*")
-        if path.is_file() and path.parent.name != "locks"
+        if path.is_file() and path.parent.name not in {"locks", "ledger"}
     }
 
 
@@ -389,7 +389,10 @@ def test_a_cache_that_has_the_file_is_not_written(cache: Cache, refer: Refer) ->
     path.parent.mkdir(parents=True)
     path.write_bytes(DATA)
     assert fetch(reference, cache) == path
-    assert [entry.name for entry in cache.directory.iterdir()] == ["sha256"]
+    assert {entry.name for entry in cache.directory.iterdir()} == {"sha256", "ledger"}
+    remembered = {entry: entry.stat().st_mtime_ns for entry in cache.directory.rglob("*")}
+    assert fetch(reference, cache) == path
+    assert {e: e.stat().st_mtime_ns for e in cache.directory.rglob("*")} == remembered
 
 
 def test_a_cache_that_cannot_be_made(site: Any, refer: Refer, tmp_path: Path) -> None:
