@@ -208,7 +208,7 @@ def _rows(members: Comparison) -> Iterator[tuple[str, str, str, str]]:
     for name, (left, right) in members.differing.items():
         rows += [("-", name, left), ("+", name, right)]
     for sign, name, digest in sorted(rows, key=lambda row: row[1]):
-        from hatch_mar.project.weights import render_size  # noqa: PLC0415 - see hatch_mar.cli
+        from hatch_mar.weights.size import render_size  # noqa: PLC0415 - see hatch_mar.cli
 
         program = " (program)" if digest.executable else ""
         yield sign, shorten(digest.sha256), render_size(digest.size), f"{visible(name)}{program}"

@@ -139,8 +139,8 @@ def _is_free(port: int) -> bool:
 def look_at_cache(environ: Mapping[str, str]) -> Iterator[Finding]:
     """Yield where fetched weights are kept, how much is there, and how much would still fit."""
     from hatch_mar.errors import WeightsError  # noqa: PLC0415 - see hatch_mar.cli
-    from hatch_mar.project.weights import render_size  # noqa: PLC0415
     from hatch_mar.weights.cache import default_directory  # noqa: PLC0415
+    from hatch_mar.weights.size import render_size  # noqa: PLC0415
 
     try:
         directory = default_directory(environ)

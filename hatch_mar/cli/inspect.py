@@ -121,6 +121,6 @@ def _visible(rows: Iterable[Iterable[str]]) -> list[list[str]]:
 
 
 def _size(size: int) -> str:
-    from hatch_mar.project.weights import render_size  # noqa: PLC0415 - see hatch_mar.cli
+    from hatch_mar.weights.size import render_size  # noqa: PLC0415 - see hatch_mar.cli
 
     return render_size(size)

@@ -137,7 +137,7 @@ def _title(spec: MarSpec, plan: Plan) -> str:
 def _members(spec: MarSpec, plan: Plan) -> Iterator[str]:
     from hatch_mar.archive.seal import SEAL_NAME  # noqa: PLC0415 - see hatch_mar.cli
     from hatch_mar.cli.tree import tree  # noqa: PLC0415
-    from hatch_mar.project.weights import render_size  # noqa: PLC0415
+    from hatch_mar.weights.size import render_size  # noqa: PLC0415
 
     weights = {file.target for file in spec.weights}
     rows = [
@@ -168,7 +168,7 @@ def _wheel(wheel: dict[str, Any]) -> Iterator[str]:
 
 
 def _references(spec: MarSpec) -> Iterator[str]:
-    from hatch_mar.project.weights import render_size  # noqa: PLC0415 - see hatch_mar.cli
+    from hatch_mar.weights.size import render_size  # noqa: PLC0415 - see hatch_mar.cli
 
     rows = [
         (

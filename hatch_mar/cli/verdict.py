@@ -133,7 +133,7 @@ def _details(
 
 
 def _facts(verdict: Verdict) -> Iterator[tuple[str, str]]:
-    from hatch_mar.project.weights import render_size  # noqa: PLC0415 - see hatch_mar.cli
+    from hatch_mar.weights.size import render_size  # noqa: PLC0415 - see hatch_mar.cli
 
     details = verdict.details
     if verdict.kind != "project":
@@ -165,7 +165,7 @@ def render(verdict: Verdict) -> Iterator[str]:
 
 def render_trial(trial: Trial) -> Iterator[str]:
     """Yield what became of the model when it was loaded."""
-    from hatch_mar.project.weights import render_size  # noqa: PLC0415 - see hatch_mar.cli
+    from hatch_mar.weights.size import render_size  # noqa: PLC0415 - see hatch_mar.cli
 
     yield ""
     yield (

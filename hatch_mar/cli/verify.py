@@ -117,7 +117,7 @@ def _describe(
 def _render(
     path: Path, verdict: Verdict, references: list[dict[str, Any]], flaws: list[Flaw]
 ) -> Iterator[str]:
-    from hatch_mar.project.weights import render_size  # noqa: PLC0415 - see hatch_mar.cli
+    from hatch_mar.weights.size import render_size  # noqa: PLC0415 - see hatch_mar.cli
 
     sealed = "as sealed" if verdict.seal else "readable"
     result = f"{len(flaws)} wrong" if flaws else sealed

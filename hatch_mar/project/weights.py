@@ -15,6 +15,7 @@ from hatch_mar.project.suggestion import did_you_mean
 from hatch_mar.project.table import WeightsTable, parse_size
 from hatch_mar.weights.digest import hash_file
 from hatch_mar.weights.reference import Reference
+from hatch_mar.weights.size import render_size
 from hatch_mar.weights.uri import SCHEMES, find_flaw, redact
 
 if TYPE_CHECKING:
@@ -222,14 +223,3 @@ def _is_what_it_should_be(reading: Reading, table: WeightsTable, key: KeyPath, p
     if table.sha256 != digest:
         reading.complain((*key, "sha256"), f"is not that of '{table.source}', which has {digest}")
     return table.sha256 == digest
-
-
-def render_size(size: int) -> str:
-    """Return `12.3 MB` for a number of bytes, in decimal units as disks and indexes count."""
-    if size < 1000:  # noqa: PLR2004 - a kilobyte
-        return f"{size} B"
-    value, units = size / 1000, ["TB", "GB", "MB", "kB"]
-    while value >= 1000 and len(units) > 1:  # noqa: PLR2004 - the next unit
-        value /= 1000
-        units.pop()
-    return f"{value:.1f} {units[-1]}"

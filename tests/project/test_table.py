@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hatch_mar.project.table import parse_size
-from hatch_mar.project.weights import render_size
+from hatch_mar.weights.size import render_size
 
 if TYPE_CHECKING:
     from tests.project.scratch import Scratch
