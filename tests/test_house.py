@@ -62,6 +62,7 @@ KNOWN_ONLY_TO: dict[str, set[str]] = {
     "python_multipart": {"api"},
     "click": {"cli"},
     "isal": {"archive"},
+    "javaproperties": {"cli"},
 }
 """Which rooms know a library."""
 
