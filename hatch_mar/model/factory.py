@@ -8,6 +8,7 @@ what Python 3.8 lacks.
 What the author's functions get and give:
 
 * `init_function(**init_kwargs)` returns the model; the archive's checkpoint is loaded into it.
+  It may run twice: parameters have no memory of their own the first time (see `make_model`).
 * `preprocess_function(sample)` gets one request's `data` or `body` and returns one input *without*
   a batch dimension: a tensor, an array, a list of numbers, a tuple (positional arguments of the
   model) or a mapping (keyword arguments). Inputs of one shape go through the model as one batch.
@@ -23,7 +24,9 @@ A model of which that is not true runs once per request, and its output is passe
 from __future__ import annotations
 
 import contextlib
+import copy
 import filecmp
+import gc
 import gzip
 import importlib
 import io
@@ -31,13 +34,16 @@ import json
 import logging
 import os
 import pickle
+import re
 import shutil
 import stat
 import sys
 import tarfile
 import tempfile
+import warnings
 import zipfile
 import zlib
+from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -52,6 +58,8 @@ STATE_DIRECTORY = ".hatch-mar"
 """Where a model directory keeps its locks and the marks of what has been done once."""
 STATE_DICT_KEYS = ("state_dict", "model_state_dict", "model_state", "model", "net", "weights")
 """Where training scripts put the weights in a checkpoint that holds more."""
+INDEX_SUFFIX = ".index.json"
+"""What names the shards of a checkpoint: `{"weight_map": {key: file beside the index}}`."""
 WRAPPER_PREFIXES = ("module.", "_orig_mod.", "model.")
 """What DataParallel, torch.compile and Lightning put before each key."""
 MAX_MEMBERS = 10_000
@@ -129,20 +137,29 @@ class FactoryHandler:
         limit = getattr(context, "max_gpu_memory", None) or system.get("maxGPUMemory")
         if limit is not None:
             limit_gpu_memory(gpu_id, limit)
-        model = self._init()
+        model = self._make_model(directory, context, config)
         if not callable(model):
             raise TypeError(
                 f"init_function returned {model!r}; it must return the model, a torch.nn.Module"
             )
         if _is_module(model):
-            checkpoint = find_checkpoint(directory, getattr(context, "manifest", None), config)
-            if checkpoint is not None:
-                trusted = is_trusted(checkpoint, directory, context)
-                fit_state_dict(model, read_checkpoint(checkpoint, trusted=trusted), checkpoint.name)
             self.device = choose_device(gpu_id)
             model = model.to(self.device).eval()
         self.model = model
         self.initialized = True
+
+    def _make_model(self, directory: Path, context: Any, config: Mapping[str, Any]) -> Any:
+        try:
+            checkpoint = find_checkpoint(directory, getattr(context, "manifest", None), config)
+        except FileNotFoundError:
+            model = self._init()  # what is no torch module may find its files itself
+            if _is_module(model):
+                raise
+            return model
+        if checkpoint is None:
+            return self._init()
+        trusted = is_trusted(checkpoint, directory, context)
+        return make_model(self._init, checkpoint, trusted=trusted)
 
     def handle(self, rows: Sequence[Any], context: Any = None) -> list[Any]:
         """Answer one batch: `preprocess` and `postprocess` per row, the model once if it can be.
@@ -373,6 +390,10 @@ def limit_gpu_memory(gpu_id: int | None, megabytes: Any) -> None:
 # Checkpoints
 
 
+class CheckpointError(ValueError):
+    """A file that holds no weights, more than weights, or those of another model."""
+
+
 def find_checkpoint(
     directory: Path, manifest: Mapping[str, Any] | None, config: Mapping[str, Any]
 ) -> Path | None:
@@ -383,15 +404,20 @@ def find_checkpoint(
     """
     section = config.get("handler")
     name: str | None = ((manifest or {}).get("model") or {}).get("serializedFile")
-    name = name or (section.get("model_path") if isinstance(section, Mapping) else None)
-    if not name:
+    path: Any = section.get("model_path") if isinstance(section, Mapping) else None
+    if not name and not path:
         return None
-    path = directory / name
-    if path.is_dir():
+    found = directory / (name or path)
+    if found.is_dir():
         return None  # what a language model's own loader reads
-    if not path.is_file():
+    if found.is_file():
+        return found
+    if name:
         raise FileNotFoundError(f"{name}: the model's checkpoint is not in the archive")
-    return path
+    raise FileNotFoundError(
+        f"handler.model_path: there is no file {str(path)!r} in the model's directory; put it "
+        "there, or name the place where it is, as an absolute path"
+    )
 
 
 def is_trusted(checkpoint: Path, directory: Path, context: Any) -> bool:
@@ -407,24 +433,18 @@ def is_trusted(checkpoint: Path, directory: Path, context: Any) -> bool:
 def read_checkpoint(path: Path, *, trusted: bool = False) -> Mapping[str, Any]:
     """Return the state_dict in `path`, on the CPU, wherever in the checkpoint it is.
 
+    Tensors are mapped: nothing is read before it is used, and processes share what they read. Only
+    pickles as torch saved them before 1.6 are read into memory.
+
     Raises:
-        ValueError: the file holds no state_dict, or objects that only `trusted` lets in.
+        CheckpointError: the file holds no state_dict, or objects that only `trusted` lets in.
     """
+    if path.name.endswith(INDEX_SUFFIX):
+        return _read_shards(path)
     if path.suffix == ".safetensors":
-        state: Mapping[str, Any] = importlib.import_module("safetensors.torch").load_file(str(path))
-        return state
-    torch = _torch()
-    try:
-        # mmap: the bytes go from the page cache into the model, not through a second copy.
-        loaded = torch.load(
-            str(path), map_location="cpu", weights_only=not trusted, mmap=zipfile.is_zipfile(path)
-        )
-    except pickle.UnpicklingError as error:
-        raise ValueError(
-            f"{path.name}: holds more than tensors ({str(error).strip().splitlines()[0]}); save "
-            f"model.state_dict() alone, or mark these weights trusted-pickle = true"
-        ) from error
-    if isinstance(loaded, torch.nn.Module):
+        return _read_safetensors(path)
+    loaded = _read_pickle(path, trusted=trusted)
+    if isinstance(loaded, _torch().nn.Module):
         return loaded.state_dict()  # type: ignore[no-any-return]
     for key in STATE_DICT_KEYS:
         if isinstance(loaded, Mapping) and isinstance(loaded.get(key), Mapping):
@@ -432,31 +452,313 @@ def read_checkpoint(path: Path, *, trusted: bool = False) -> Mapping[str, Any]:
             break
     if not isinstance(loaded, Mapping):
         kind = type(loaded).__name__
-        raise ValueError(f"{path.name}: holds a {kind}, not a state_dict")  # noqa: TRY004
+        raise CheckpointError(f"{path.name}: holds a {kind}, not a state_dict")
     return loaded
+
+
+def _read_shards(index: Path) -> Mapping[str, Any]:
+    """Return what all the files hold that `index` names; they lie beside it."""
+    try:
+        placed = json.loads(index.read_bytes())["weight_map"]
+        names = sorted(set(placed.values()))
+        inside = [".." not in PurePosixPath(name).parts and name[:1] != "/" for name in names]
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{index.name}: not an index of shards: {error!r}") from error
+    if not all(inside):
+        raise CheckpointError(f"{index.name}: names a shard outside of its directory")
+    absent = [name for name in names if not (index.parent / name).is_file()]
+    if absent:
+        raise CheckpointError(
+            f"{index.name}: names {_shorten(absent)}, not there; shards are weights, too: name all "
+            "of them beside the index"
+        )
+    shards = {name: read_checkpoint(index.parent / name) for name in names}
+    lost = [key for key, name in placed.items() if key not in shards[name]]
+    if lost:
+        raise CheckpointError(
+            f"{index.name}: {_shorten(lost)} not in the shard that it says; are all of one model?"
+        )
+    return {key: value for shard in shards.values() for key, value in shard.items()}
+
+
+def _read_safetensors(path: Path) -> Mapping[str, Any]:
+    safetensors = importlib.import_module("safetensors.torch")
+    try:
+        state: Mapping[str, Any] = safetensors.load_file(str(path))
+    except importlib.import_module("safetensors").SafetensorError as error:
+        raise CheckpointError(f"{path.name}: not a whole safetensors file: {error}") from error
+    return state
+
+
+def _read_pickle(path: Path, *, trusted: bool) -> Any:
+    torch = _torch()
+    try:
+        return torch.load(
+            str(path), map_location="cpu", weights_only=not trusted, mmap=zipfile.is_zipfile(path)
+        )
+    except pickle.UnpicklingError as error:
+        if trusted:
+            raise CheckpointError(f"{path.name}: not a checkpoint: {error}") from error
+        raise CheckpointError(_explain_refusal(path, str(error))) from error
+    except (RuntimeError, EOFError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise CheckpointError(
+            f"{path.name}: not a checkpoint: {reason or 'it is cut off'}"
+        ) from error
+
+
+def _explain_refusal(path: Path, error: str) -> str:
+    """Say what torch has refused to unpickle, and what to do."""
+    wanted = re.search(r"\bGLOBAL (\S+)", error)
+    detail = error.partition("WeightsUnpickler error: ")[2] or error
+    reason = f"asks for `{wanted[1]}`" if wanted else detail.strip().partition("\n")[0]
+    return (
+        f"{path.name}: holds more than tensors: {reason}, and unpickling that may run any code; "
+        "save the weights alone, with\n"
+        "    from safetensors.torch import save_model\n"
+        f'    save_model(model, "{path.stem}.safetensors")\n'
+        "or, if you trust whoever made the file, set `trusted-pickle = true` for it in "
+        "`[tool.mar]` weights"
+    )
+
+
+def _shorten(names: Sequence[str]) -> str:
+    return f"{', '.join(names[:8])}{f' and {len(names) - 8} more' if names[8:] else ''}"
+
+
+# Weights in a model
+
+
+def make_model(build: Callable[[], Any], checkpoint: Path, *, trusted: bool = False) -> Any:
+    """Return what `build` makes; if that is a torch module, with the weights in `checkpoint`.
+
+    Its parameters are the mapped file then: nothing is copied, and workers share the memory. Where
+    that would make a difference, because `build` does something with the values of parameters that
+    it keeps, it runs once more, and the weights are copied as `load_state_dict` does.
+
+    Raises:
+        CheckpointError: what `read_checkpoint` and `fit_state_dict` raise it for.
+    """
+    alive = _count_hollow()
+    model = _build_hollow(build)
+    if model is None:
+        model = build()
+        _hollow_out(model)
+    if not _is_module(model):
+        return model
+    state = read_checkpoint(checkpoint, trusted=trusted)
+    hollow = any(parameter.is_meta for parameter in model.parameters())
+    try:
+        fit_state_dict(model, state, checkpoint.name)
+    except (
+        CheckpointError,
+        TypeError,
+    ):  # a TypeError: its own load_state_dict cannot assign
+        if not hollow:
+            raise
+    else:
+        if not hollow or _count_hollow() <= alive:
+            return model
+    logger.info(
+        "%s: copied, not mapped: the model keeps what it made of its first parameters",
+        checkpoint.name,
+    )
+    model = build()
+    fit_state_dict(model, state, checkpoint.name)
+    return model
+
+
+def _build_hollow(build: Callable[[], Any]) -> Any:
+    """Return what `build` makes, with parameters that have a shape but no memory.
+
+    None if it needs their values, or draws random numbers: those that it keeps would be others than
+    with parameters that draw theirs.
+    """
+    torch: Any = sys.modules.get("torch")
+    if torch is None or not hasattr(torch.utils, "swap_tensors"):
+        return None
+    before = torch.get_rng_state()
+    hollowed: list[str] = []
+    try:
+        with _hollow_parameters(torch, hollowed):
+            model = build()
+    except Exception as error:
+        if not hollowed:
+            raise
+        logger.debug("made without memory for parameters, the model fails: %s", error)
+        model = None
+    fits = _is_module(model) and not _is_scripted(model)
+    if not hollowed or (fits and torch.equal(before, torch.get_rng_state())):
+        return model
+    torch.set_rng_state(before)
+    return None
+
+
+@contextlib.contextmanager
+def _hollow_parameters(torch: Any, hollowed: list[str]) -> Iterator[None]:
+    """Take the memory from every parameter that a module is given; add its name to `hollowed`."""
+
+    def hollow(_module: Any, name: str, parameter: Any) -> None:
+        if type(parameter) is torch.nn.Parameter and parameter.device.type == "cpu":
+            hollowed.append(name)
+            with contextlib.suppress(RuntimeError):  # such as one that a graph holds: it stays
+                torch.utils.swap_tensors(parameter, _make_hollow(torch, parameter))
+
+    hook = torch.nn.modules.module.register_module_parameter_registration_hook(hollow)
+    try:
+        with warnings.catch_warnings():
+            # A model may load other weights first: that does nothing here, and torch says so.
+            warnings.filterwarnings("ignore", ".*copying from a non-meta parameter")
+            yield
+    finally:
+        hook.remove()
+
+
+def _make_hollow(torch: Any, parameter: Any) -> Any:
+    hollow = torch.nn.Parameter(parameter.detach().to("meta"), parameter.requires_grad)
+    hollow.__dict__.update(parameter.__dict__)
+    return hollow
+
+
+def _hollow_out(model: Any) -> None:
+    """Take the memory from all parameters of `model`, unless something else holds one of them."""
+    torch: Any = sys.modules.get("torch")
+    if not _is_module(model) or _is_scripted(model) or not hasattr(torch.utils, "swap_tensors"):
+        return
+    parameters = list(model.parameters())
+    if any(map(torch.nn.parameter.is_lazy, parameters)):
+        return
+    done: list[tuple[Any, Any]] = []
+    for parameter in parameters:
+        kept = _make_hollow(torch, parameter)
+        try:
+            torch.utils.swap_tensors(parameter, kept)
+        except RuntimeError:
+            for each, values in done:
+                torch.utils.swap_tensors(each, values)
+            return
+        done.append((parameter, kept))
+
+
+def _is_scripted(model: Any) -> bool:
+    script: Any = _torch().jit.ScriptModule
+    return any(isinstance(module, script) for module in model.modules())
+
+
+def _count_hollow() -> int:
+    """Return how many tensors without memory there are, whoever holds them."""
+    torch: Any = sys.modules.get("torch")
+    if torch is None:
+        return 0
+    kinds = {torch.Tensor, torch.nn.Parameter}
+
+    def count() -> int:
+        return sum(each.is_meta for each in gc.get_objects() if type(each) in kinds)
+
+    if count():
+        gc.collect()
+    return count()
 
 
 def fit_state_dict(model: Any, state: Mapping[str, Any], name: str) -> None:
     """Load `state` into `model`, which must have exactly its keys; `name` is for the message.
 
+    Of weights that several parts of the model share, one is enough. Parameters without memory
+    become the tensors of `state`, others are copied into; both keep the model's type of number.
+
     Raises:
-        ValueError: keys are missing or left over, or shapes differ.
+        CheckpointError: keys are missing or left over, or shapes differ.
     """
+    own = model.state_dict()
+    metadata = getattr(state, "_metadata", None)
     for prefix in WRAPPER_PREFIXES:
         if state and all(key.startswith(prefix) for key in state):
             bare = {key[len(prefix) :]: value for key, value in state.items()}
-            state = bare if not state.keys() & model.state_dict().keys() else state
+            state = bare if not state.keys() & own.keys() else state
+    slots = _slots(model)
+    hollow = any(tensor.is_meta for tensor in slots.values())
+    fitted = OrderedDict(state)
+    if metadata is not None:
+        # A copy, for torch writes to it how these weights are loaded.
+        fitted._metadata = copy.deepcopy(metadata)  # type: ignore[attr-defined]  # noqa: SLF001
+    if hollow:
+        fitted.update(_convert(fitted, own, name))
     try:
-        missing, unexpected = model.load_state_dict(state, strict=False)
+        assign = {"assign": True} if hollow else {}  # the argument is of torch 2.1
+        missing, unexpected = model.load_state_dict(fitted, strict=False, **assign)
     except RuntimeError as error:
-        raise ValueError(f"{name}: does not fit the model: {error}") from error
+        raise CheckpointError(f"{name}: does not fit the model: {error}") from error
+    tied = _tie(model, slots, fitted.keys(), hollow=hollow)
+    missing = [key for key in missing if key not in tied]
     wrong = [
-        f"{what} {', '.join(keys[:8])}{f' and {len(keys) - 8} more' if keys[8:] else ''}"
-        for what, keys in (("lacks", list(missing)), ("has unexpected", list(unexpected)))
+        f"{what} {_shorten(keys)}"
+        for what, keys in (("lacks", missing), ("has unexpected", list(unexpected)))
         if keys
     ]
     if wrong:
-        raise ValueError(f"{name}: does not fit the model: {'; '.join(wrong)}")
+        raise CheckpointError(f"{name}: does not fit the model: {'; '.join(wrong)}")
+
+
+def _slots(model: Any) -> dict[str, Any]:
+    """Return every parameter and buffer of `model` by its path, shared ones under each."""
+    slots = dict(model.named_parameters(remove_duplicate=False))
+    slots.update(model.named_buffers(remove_duplicate=False))
+    return slots
+
+
+def _convert(state: Mapping[str, Any], own: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Return those tensors of `state` that are of another type than in the model, converted."""
+    kinds = {key: getattr(own.get(key), "dtype", None) for key in state}
+    others = {
+        key: value.to(kinds[key])
+        for key, value in state.items()
+        if kinds[key] is not None and getattr(value, "dtype", kinds[key]) != kinds[key]
+    }
+    if others:
+        key = next(iter(others))
+        logger.warning(
+            "%s: %d tensors are converted, which takes memory of its own in every worker: %s is "
+            "%s here, and %s in the model",
+            *(name, len(others), key, state[key].dtype, kinds[key]),
+        )
+    return others
+
+
+def _tie(model: Any, slots: Mapping[str, Any], loaded: Any, *, hollow: bool) -> set[str]:
+    """Return the paths of `slots` that share their memory with one of `loaded`.
+
+    In a `hollow` model the sharing has ended: all become the one that was loaded last.
+    """
+    is_lazy = _torch().nn.parameter.is_lazy
+    groups: dict[Any, list[str]] = {}
+    for path, tensor in slots.items():
+        if not is_lazy(tensor) and tensor.numel():
+            groups.setdefault(_place_of(tensor), []).append(path)
+    tied: set[str] = set()
+    for paths in groups.values():
+        sources = [path for path in paths if path in loaded]
+        if not sources:
+            continue
+        tied.update(paths)
+        if hollow:
+            owner, leaf = _find_owner(model, sources[-1])
+            value = getattr(owner, leaf)
+            value.__dict__.update(slots[sources[-1]].__dict__)
+            for path in paths:
+                owner, leaf = _find_owner(model, path)
+                setattr(owner, leaf, value)
+    return tied
+
+
+def _place_of(tensor: Any) -> tuple[Any, ...]:
+    """Return what two tensors have in common if they are the same memory."""
+    storage = tensor.untyped_storage()._cdata  # noqa: SLF001 - one without memory has no address
+    return (storage, tensor.storage_offset(), tensor.shape, tensor.stride())
+
+
+def _find_owner(model: Any, path: str) -> tuple[Any, str]:
+    prefix, _, leaf = path.rpartition(".")
+    return model.get_submodule(prefix), leaf
 
 
 # Once per model directory

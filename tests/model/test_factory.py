@@ -329,7 +329,7 @@ def test_keys_that_do_not_match_are_named(load_linear: Any, saved: Path) -> None
     with pytest.raises(HandlerError) as caught:
         load_linear("wrong.pt")
     assert str(caught.value).endswith(
-        "ValueError: wrong.pt: does not fit the model: lacks layer.bias; has unexpected other"
+        "CheckpointError: wrong.pt: does not fit the model: lacks layer.bias; has unexpected other"
     )
 
 

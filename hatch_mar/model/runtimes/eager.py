@@ -10,7 +10,7 @@ import torch
 
 from hatch_mar.errors import HandlerError
 from hatch_mar.model.classes import classes_of
-from hatch_mar.model.factory import fit_state_dict, read_checkpoint
+from hatch_mar.model.factory import CheckpointError, make_model
 from hatch_mar.model.runtimes.modules import ModuleRuntime
 
 if TYPE_CHECKING:
@@ -22,17 +22,19 @@ logger = logging.getLogger("hatch_mar.model")
 
 
 class ModelRuntime(ModuleRuntime):
-    """Makes the class, then loads its weights."""
+    """Makes the class with its weights, which are mapped; see `hatch_mar.model.factory`."""
 
     def load(self, source: Source, device: Any) -> Any:  # noqa: ANN401 - torch is untyped here
         """See `Runtime.load`."""
         assert source.model_file is not None
-        model = find_class(source.model_file)()
+        model_class = find_class(source.model_file)
         if source.weights is None:
             logger.warning("%s: no weights; serving what it is born with", source.model_file.name)
-        else:
-            state = read_checkpoint(source.weights, trusted=source.trusted)
-            fit_state_dict(model, state, source.weights.name)
+            return model_class().to(device).eval()
+        try:
+            model = make_model(model_class, source.weights, trusted=source.trusted)
+        except CheckpointError as error:
+            raise HandlerError(str(error)) from error
         return model.to(device).eval()
 
 
