@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from math import inf
 from typing import Any
 
 from hatch_mar.archive.configcheck import check_model_config
@@ -174,6 +175,8 @@ def _parse(data: bytes, file: str, *, strict: bool) -> tuple[Any, list[Problem]]
     try:
         loader = yaml.SafeLoader(data)
         node = loader.get_single_node()
+        if _count(node, {}) > LARGEST_VALUE:
+            return None, [Problem(file, "", f"holds more than {LARGEST_VALUE} values")]
         repeated = list(_repeated_keys(node, file)) if strict else []
         value = None if node is None else loader.construct_document(node)
     except yaml.MarkedYAMLError as error:
@@ -182,8 +185,9 @@ def _parse(data: bytes, file: str, *, strict: bool) -> tuple[Any, list[Problem]]
         return None, [Problem(file, "", f"{line}{error.problem or error.context}")]
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         return None, [Problem(file, "", f"not YAML: {' '.join(str(error).split())}")]
-    if _count(value) > LARGEST_VALUE:
-        return None, [Problem(file, "", f"holds more than {LARGEST_VALUE} values")]
+    except (AttributeError, LookupError, TypeError):  # how PyYAML says that of `!!int ''`
+        message = "not YAML: a value is not what its tag says (`!!int`, `!!bool`, `!!timestamp`)"
+        return None, [Problem(file, "", message)]
     return value, repeated
 
 
@@ -203,14 +207,15 @@ def _repeated_keys(node: Any, file: str, path: str = "") -> Iterator[Problem]:  
         yield from _repeated_keys(value, file, name)
 
 
-def _count(value: object) -> int:
-    """Count what `value` is made of, an alias as often as it occurs; stop at the limit."""
-    count, waiting = 0, [value]
-    while waiting and count <= LARGEST_VALUE:
-        count += 1
-        item = waiting.pop()
-        if isinstance(item, Mapping):
-            waiting.extend(item.values())
-        elif isinstance(item, (list, tuple, set)):
-            waiting.extend(item)
-    return count
+def _count(node: Any, known: dict[int, float]) -> float:  # noqa: ANN401 - yaml's own
+    """Count what `node` stands for, an alias as often as it occurs, or `inf` if it holds itself.
+
+    Nothing of it has been constructed yet: merging (`<<`) copies what it takes.
+    """
+    if node is None or isinstance(node.value, str):
+        return 1
+    if id(node) not in known:
+        known[id(node)] = inf  # until all that is in it has been counted
+        pairs = [each if isinstance(each, tuple) else (each,) for each in node.value]
+        known[id(node)] = 1 + sum(_count(each, known) for pair in pairs for each in pair)
+    return known[id(node)]

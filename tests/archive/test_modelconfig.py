@@ -222,7 +222,27 @@ def test_yaml_is_read() -> None:
         (b"", "is empty; remove it"),
         (b"# only a comment\n", "is empty; remove it"),
         (b"- 1\n", "must be a mapping"),
+        (b"a: !!int ''", "not YAML: a value is not what its tag says"),
+        (b"a: !!bool maybe", "not YAML: a value is not what its tag says"),
+        (b"a: !!timestamp now", "not YAML: a value is not what its tag says"),
         (b"&a [*a]", "holds more than 100000 values"),
+        (b"&a {b: *a}", "holds more than 100000 values"),
+        (
+            b"a: &a {k: 1}\n"
+            + b"".join(
+                b"%c: &%c {<<: [%s]}\n" % (char, char, b", ".join([b"*%c" % (char - 1)] * 10))
+                for char in b"bcdefghijkl"
+            ),
+            "holds more than 100000 values",
+        ),
+        (
+            b"a: &a {k: 1}\n"
+            + b"".join(
+                b"%c: &%c {x: *%c, y: *%c}\n" % (char, char, char - 1, char - 1)
+                for char in range(ord("b"), ord("z"))
+            ),
+            "holds more than 100000 values",
+        ),
         (
             b"a: &a [x, x, x, x, x, x, x, x, x]\n"
             + b"".join(

@@ -13,10 +13,11 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-import yaml
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
+from hatch_mar.archive.modelconfig import parse_yaml
+from hatch_mar.errors import ArchiveError
 from hatch_mar.project.draft import (
     Draft,
     Line,
@@ -246,8 +247,8 @@ def named_extra_files(config: bytes | None) -> list[str] | None:
     if config is None:
         return None
     try:
-        values: object = yaml.safe_load(config)
-    except (yaml.YAMLError, ValueError, RecursionError):
+        values: object = parse_yaml(config, "")
+    except ArchiveError:
         return None
     section = values.get("system") if isinstance(values, dict) else None
     named = section.get("extraFiles") if isinstance(section, dict) else None
