@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 Kind = Literal["mar", "tgz", "dir", "wheel", "editable", "project"]
 
-LARGEST_METADATA = 64 << 20
-"""Bytes of a manifest or a seal that are worth reading."""
+LARGEST_READ = 64 << 20
+"""Bytes of a member that are worth having in memory: of a manifest, a seal, somebody's source."""
 LARGEST_CONFIG = 1 << 20
 """Bytes of a model-config.yaml, or of a wheel's entry points, that are worth parsing."""
 
@@ -110,9 +110,9 @@ class Archive:
 
         Raises:
             ArchiveError: there is no such member, or it cannot be read.
+            UnsafeArchiveError: they are more than `LARGEST_READ`.
         """
-        with self.open(name) as file:
-            return file.read()
+        return read_member(self._members, self._known(name), str(self.path))
 
     def file(self, name: str) -> Path | None:
         """Return the file that is the member; None if it is packed in another."""
@@ -146,18 +146,12 @@ class Archive:
             raise ArchiveError(f"{self.path}: no member {name!r}")
         return name
 
-    def _metadata(self, name: str) -> bytes:
-        size = self._members.size(name)
-        if size > LARGEST_METADATA:
-            raise UnsafeArchiveError(f"{self.path}: {name}: {size} bytes are too many")
-        return self.read(name)
-
     def _read_manifest(self, name: str) -> Manifest:
         if not self.has_manifest:
             self.warnings.append(f"{MANIFEST_NAME} is missing")
             return Manifest(model_name=name)
         with reading(f"{self.path}: {MANIFEST_NAME}"):
-            raw = json.loads(self._metadata(MANIFEST_NAME))
+            raw = json.loads(self.read(MANIFEST_NAME))
         if not isinstance(raw, dict):
             raise ArchiveError(f"{self.path}: {MANIFEST_NAME}: must be an object")
         try:
@@ -169,7 +163,7 @@ class Archive:
         if SEAL_NAME not in self._names:
             return None
         try:
-            seal = Seal.from_json(self._metadata(SEAL_NAME))
+            seal = Seal.from_json(self.read(SEAL_NAME))
         except ArchiveError as error:
             raise ArchiveError(f"{self.path}: {error}") from error
         self._check_members(seal)
@@ -199,6 +193,20 @@ class Archive:
             ledger.add(reference.target)  # it becomes a file beside the members
 
 
+def read_member(members: Members, name: str, where: str) -> bytes:
+    """Return the bytes of the member `name`; messages start with `where`.
+
+    Raises:
+        ArchiveError: it cannot be read.
+        UnsafeArchiveError: they are more than `LARGEST_READ`.
+    """
+    size = members.size(name)
+    if size > LARGEST_READ:
+        raise UnsafeArchiveError(f"{where}: {name}: {size} bytes are too many to be looked at")
+    with members.open(name) as file:
+        return file.read()
+
+
 def open_archive(path: Path) -> Archive:
     """Open whatever is at `path`, told apart by content: a `.mar` may be called anything.
 
@@ -222,6 +230,8 @@ def open_members(path: Path) -> tuple[Kind, Members]:
             raise ArchiveError(f"{path}: no such file or directory")
         if path.is_dir():
             return "dir", _directory_members(path)
+        if not path.is_file():  # reading a pipe would wait for whoever writes to it
+            raise ArchiveError(f"{path}: is not a file but a device or a pipe")
         with path.open("rb") as file:
             magic = file.read(4)
         if magic[:2] == b"PK":

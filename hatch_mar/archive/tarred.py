@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import tarfile
+from math import inf
 from typing import TYPE_CHECKING, BinaryIO, cast
 
 from hatch_mar.archive.manifest import MANIFEST_NAME
@@ -20,6 +21,11 @@ LARGEST_HEADER = 1 << 20
 """Bytes of one extended header. tarfile reads it whole, and gzip makes gigabytes of nothing."""
 LARGEST_TAIL = 1 << 24
 """Bytes of padding after the last member: GNU tar's default is 10 KiB."""
+MODERATE = 16 << 30
+"""Bytes that a gzip of any size may unpack to."""
+MODERATE_RATIO = 100
+"""How many times its own size a gzip may unpack to beyond that. To list it is to unpack it, so its
+size has to say how long that takes; a zip is listed at once, and may hold zeros as it likes."""
 
 
 class TarMembers:
@@ -122,18 +128,29 @@ class TarMembers:
 
 
 class _Bounded:
-    """A tar's bytes, for tarfile, which would otherwise read a header of any size into memory."""
+    """A tar's bytes, for tarfile, which would otherwise read and unpack whatever a header says."""
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: BinaryIO, path: Path, limit: float = inf) -> None:
         self._file = file
+        self._path = path
+        self._limit = limit
 
     def read(self, count: int) -> bytes:
         if count > LARGEST_HEADER:
             raise tarfile.ReadError(f"a header of {count} bytes")
+        self._check(self._file.tell() + count)
         return self._file.read(count)
 
     def seek(self, offset: int) -> int:
+        self._check(offset)
         return self._file.seek(offset)
+
+    def _check(self, offset: int) -> None:
+        if offset > self._limit + LARGEST_TAIL:
+            raise UnsafeArchiveError(
+                f"{self._path}: unpacks to more than {self._limit:,} bytes, "
+                f"{MODERATE_RATIO} times its size; pack it as a zip (.mar)"
+            )
 
     def tell(self) -> int:
         return self._file.tell()
@@ -144,8 +161,9 @@ class _Bounded:
 
 def _open(path: Path) -> _Bounded:
     if is_gzip(path):
-        return _Bounded(cast("BinaryIO", gzip.open(path, "rb")))
-    return _Bounded(path.open("rb"))
+        limit = max(MODERATE, MODERATE_RATIO * path.stat().st_size)
+        return _Bounded(cast("BinaryIO", gzip.open(path, "rb")), path, limit)
+    return _Bounded(path.open("rb"), path)
 
 
 def is_gzip(path: Path) -> bool:

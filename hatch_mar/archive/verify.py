@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from hatch_mar.archive.measure import hash_stream
-from hatch_mar.archive.read import Kind, find_model_prefix, open_members
+from hatch_mar.archive.read import Kind, find_model_prefix, open_members, read_member
 from hatch_mar.archive.seal import SEAL_NAME, Digest, Seal
 from hatch_mar.archive.zipped import ZipMembers
 from hatch_mar.errors import ArchiveError
@@ -90,10 +90,10 @@ class Inspection:
         seal: Seal | None = None
         if SEAL_NAME in self._members.names() and SEAL_NAME not in unreadable:
             try:
-                with self._members.open(SEAL_NAME) as file:
-                    seal = Seal.from_json(file.read())
+                seal = Seal.from_json(read_member(self._members, SEAL_NAME, str(self._path)))
             except ArchiveError as error:
-                flaws.add(Flaw(SEAL_NAME, str(error).removeprefix(f"{SEAL_NAME}: ")))
+                message = str(error).removeprefix(f"{self._path}: ")
+                flaws.add(Flaw(SEAL_NAME, message.removeprefix(f"{SEAL_NAME}: ")))
         if seal is not None:
             flaws.update(_compare_with_seal(seal, digests, self._members, unreadable))
         if self._kind == "wheel":
@@ -140,8 +140,10 @@ class Inspection:
             return
         if records[0] in unreadable:
             return
-        with self._all.open(records[0]) as file:
-            recorded = _read_record(file.read())
+        try:
+            recorded = _read_record(read_member(self._all, records[0], str(self._path)))
+        except ArchiveError:
+            recorded = None
         if recorded is None:
             yield Flaw(records[0], "is no list of files and digests")
             return

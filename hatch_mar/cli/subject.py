@@ -67,6 +67,8 @@ def find_subject(what: str) -> Subject:
             "project" if (path / "pyproject.toml").is_file() else "archive"
         )
         return Subject(what=what, kind=kind, path=path)
+    if path.is_symlink():
+        raise TargetError(f"{what}: is a link to '{path.readlink()}', which does not exist")
     if "/" in what or what.endswith(PACKED):
         raise TargetError(f"{what}: no such file or directory")
     return Subject(what=what, kind="installed")

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from hatch_mar.archive import tarred
 from hatch_mar.archive import unpack as unpack_module
 from hatch_mar.archive.names import find_flaw
 from hatch_mar.archive.plan import Member, Plan
@@ -530,6 +531,32 @@ def test_killed_among_extra_files(tmp_path: Path, event: str, name: str) -> None
     assert named.items() <= files.items()
     unpack_extra_files(tmp_path / "extra", model)
     assert {name: (model / name).read_bytes() for name in files} == files
+
+
+def _tgz(path: Path, size: int, announced: int) -> Path:
+    """A gzipped tar of one member of zeros, in which it says that it has `announced` bytes."""
+    entry = tarfile.TarInfo("m/w.pt")
+    entry.size = announced
+    data = entry.tobuf() + bytes(size + -size % 512 + 1024)
+    path.write_bytes(gzip.compress(data))
+    return path
+
+
+def test_a_gzip_of_little_but_zeros_is_not_unpacked_to_be_listed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bomb = _tgz(tmp_path / "m.tar.gz", 40 << 20, 40 << 20)
+    with open_archive(bomb) as archive:
+        assert archive.size("w.pt") == 40 << 20
+    monkeypatch.setattr(tarred, "MODERATE", 1 << 20)
+    with pytest.raises(UnsafeArchiveError, match=r"unpacks to more than .* pack it as a zip"):
+        open_archive(bomb)
+
+
+def test_a_member_that_says_more_than_any_gzip_may_hold(tmp_path: Path) -> None:
+    lie = _tgz(tmp_path / "m.tar.gz", 10, 1 << 38)
+    with pytest.raises(UnsafeArchiveError, match="unpacks to more than 17,179,869,184 bytes"):
+        open_archive(lie)
 
 
 FULL_DISK = """

@@ -3,6 +3,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import os
 import shutil
 import tarfile
 import zipfile
@@ -14,7 +15,7 @@ import pytest
 
 from hatch_mar.archive.manifest import MANIFEST_NAME, Manifest
 from hatch_mar.archive.plan import Member, Plan
-from hatch_mar.archive.read import open_archive
+from hatch_mar.archive.read import LARGEST_READ, open_archive
 from hatch_mar.archive.seal import SEAL_NAME, Example
 from hatch_mar.archive.write import make_seal, write_archive
 from hatch_mar.errors import ArchiveError, UnsafeArchiveError
@@ -378,3 +379,20 @@ def test_an_open_archive_survives_its_file(archive_file: Path) -> None:
         else:
             archive_file.unlink()
             assert archive.read("handler.py").startswith(b"def handle")
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "m.mar")
+    with pytest.raises(ArchiveError, match="is not a file but a device or a pipe"):
+        open_archive(tmp_path / "m.mar")
+
+
+def test_what_is_too_big_for_memory_is_not_read(tmp_path: Path) -> None:
+    """A few kilobytes of zip can stand for gigabytes of requirements.txt."""
+    with zipfile.ZipFile(tmp_path / "m.mar", "w", zipfile.ZIP_DEFLATED) as packed:
+        packed.writestr("requirements.txt", bytes(LARGEST_READ + 1))
+    with (
+        open_archive(tmp_path / "m.mar") as archive,
+        pytest.raises(UnsafeArchiveError, match=r"requirements\.txt: 67108865 bytes are too many"),
+    ):
+        archive.read("requirements.txt")

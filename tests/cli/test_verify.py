@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from hatch_mar.archive.read import LARGEST_READ
 from hatch_mar.errors import ArchiveError, TargetError
 from tests.support.archives import write_mar
 from tests.support.builds import SAMPLE_PROJECT
@@ -139,3 +140,18 @@ def test_files_that_may_not_be_read(hatch_mar: Program, tmp_path: Path) -> None:
     shutil.move(path / "handler.py", tmp_path / "aside.py")
     (path / "handler.py").symlink_to(path / "handler.py")
     assert hatch_mar("verify", path).code == BROKEN
+
+
+def test_a_seal_too_big_for_memory(hatch_mar: Program, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "bomb.mar", "w", zipfile.ZIP_DEFLATED) as packed:
+        packed.writestr("MAR-INF/SEAL.json", bytes(LARGEST_READ + 1))
+    said = hatch_mar("verify", tmp_path / "bomb.mar")
+    assert said.code == BROKEN
+    assert "67108865 bytes are too many to be looked at" in said.out
+
+
+def test_a_link_that_leads_nowhere(hatch_mar: Program, tmp_path: Path) -> None:
+    (tmp_path / "digits").symlink_to("nowhere")
+    said = hatch_mar("verify", tmp_path / "digits")
+    assert said.code == TargetError.exit_code
+    assert "digits: is a link to 'nowhere', which does not exist" in said.err
