@@ -140,7 +140,16 @@ def _help(name: str) -> str:
     command = program.get_command(parent, name)
     assert command is not None
     context = click.Context(command, info_name=name, parent=parent, max_content_width=88)
-    return f"## hatch-mar {name}\n\n```text\n{command.get_help(context)}\n```"
+    texts = "\n\n".join(_help_texts(command, context))
+    return f"## hatch-mar {name}\n\n```text\n{texts}\n```"
+
+
+def _help_texts(command: click.Command, context: click.Context) -> Iterator[str]:
+    """Yield the help of a command, and of each of its own if it is a group."""
+    yield command.get_help(context)
+    for name, each in getattr(command, "commands", {}).items():
+        inner = click.Context(each, info_name=name, parent=context, max_content_width=88)
+        yield each.get_help(inner)
 
 
 def error_tree() -> str:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 SUBCOMMANDS = (
     "adopt",
     "archive",
+    "cache",
     "check",
     "completion",
     "diff",
@@ -27,6 +28,7 @@ SUBCOMMANDS = (
     "init",
     "inspect",
     "plan",
+    "pull",
     "schema",
     "serve",
     "shims",

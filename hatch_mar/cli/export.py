@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from hatch_mar.cli.fetching import fetch_told
 from hatch_mar.cli.output import emit, json_option, progress, say, told_as_json
 from hatch_mar.cli.subject import TARGET, find_subject
 
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from hatch_mar.archive.plan import Format
     from hatch_mar.archive.read import Archive
     from hatch_mar.cli.subject import Subject
-    from hatch_mar.weights.cache import Cache
     from hatch_mar.weights.reference import Reference
 
 
@@ -108,23 +108,8 @@ def _fetch_all(references: Iterable[Reference]) -> dict[Reference, Path]:
     """
     from hatch_mar.weights.cache import Cache  # noqa: PLC0415 - see hatch_mar.cli
 
-    return {reference: _fetch(reference, Cache()) for reference in references}
-
-
-def _fetch(reference: Reference, cache: Cache) -> Path:
-    from hatch_mar.weights.fetch import fetch  # noqa: PLC0415 - see hatch_mar.cli
-
-    # A bar needs to know how much there is, and before the store says it, only the author does.
-    with progress(f"fetching {reference.target}", reference.size or 1) as advance:
-        here = 0
-
-        def tell(done: int, total: int | None) -> None:
-            nonlocal here
-            if reference.size is not None and total is not None:
-                advance(done - here)
-            here = done
-
-        return fetch(reference, cache, progress=tell)
+    cache = Cache()
+    return {reference: fetch_told(reference, cache) for reference in references}
 
 
 def _count_bytes(archive: Archive, files: Iterable[Path]) -> int:

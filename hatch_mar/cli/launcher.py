@@ -5,27 +5,31 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeVar
 
 import click
 
-from hatch_mar.cli.output import say
+from hatch_mar.cli.fetching import render_progress, told
+from hatch_mar.cli.output import say, visible
 from hatch_mar.errors import HatchMarError, ModelError
 from hatch_mar.serve import make_root, prepare, remove_rundirs
 from hatch_mar.weights.cache import Cache
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from hatch_mar.api.health import Readiness
     from hatch_mar.archive.read import Archive
     from hatch_mar.cli.options import ServeOptions
     from hatch_mar.cli.targets import Target
     from hatch_mar.serve import Deployment, Service
+    from hatch_mar.weights.fetch import Progress
+    from hatch_mar.weights.reference import Reference
 
 T = TypeVar("T")
+_UNPACKING = "being unpacked"
 
 
 class _StoppedError(BaseException):
@@ -70,7 +74,7 @@ class Launcher:
         """
         self._launches = [_Launch(target, target.name or target.what) for target in targets]
         for launch in self._launches:
-            self._readiness.missing[launch.label] = "being unpacked"
+            self._readiness.missing[launch.label] = _UNPACKING
         async with asyncio.TaskGroup() as group:
             for launch in self._launches:
                 group.create_task(self._bring_up(launch))
@@ -123,12 +127,6 @@ class Launcher:
             return await _in_thread(lambda: self._make_deployment(launch, archive))
 
     def _make_deployment(self, launch: _Launch, archive: Archive) -> Deployment:
-        def on_progress(done: int, size: int | None) -> None:
-            if self._stopped:
-                raise _StoppedError
-            part = f"{done / size:.0%}" if size else f"{done / 1e6:.0f} MB"
-            self._readiness.missing[launch.label] = f"weights are being fetched: {part}"
-
         target, options = launch.target, self._options
         deployment = prepare(
             archive,
@@ -136,7 +134,7 @@ class Launcher:
             cache=self._cache,
             name=target.name,
             url=target.path.name if target.path else target.what,
-            progress=on_progress,
+            watch=lambda reference: self._watch(launch, reference),
         )
         config = deployment.config
         if options.batch_size is not None:
@@ -144,6 +142,23 @@ class Launcher:
         if options.device[1] is not None:
             config = replace(config, device_ids=options.device[1])
         return replace(deployment, config=config)
+
+    @contextmanager
+    def _watch(self, launch: _Launch, reference: Reference) -> Iterator[Progress]:
+        """Tell of the fetch of one file: to those who ask for readiness, and on stderr."""
+        missing, name = self._readiness.missing, visible(reference.target)
+        missing[launch.label] = f"looking for weights: {name}"
+        with told(reference.target, reference.size, alone=len(self._launches) == 1) as tell:
+
+            def on_progress(done: int, size: int | None) -> None:
+                if self._stopped:
+                    raise _StoppedError
+                part = render_progress(done, size if reference.size is None else reference.size)
+                missing[launch.label] = f"fetching weights: {name} {part}"
+                tell(done, size)
+
+            yield on_progress
+        missing[launch.label] = _UNPACKING
 
     async def _wait_for_elders(self, launch: _Launch) -> None:
         """Let versions that were named before go first: the first one listed is the default."""

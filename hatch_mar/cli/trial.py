@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from hatch_mar.cli.output import progress
+from hatch_mar.cli.fetching import told
 from hatch_mar.errors import RequestError
 from hatch_mar.model.golden import (
     describe_failure,
@@ -92,17 +92,9 @@ def try_out(archive: Archive, *, device: DeviceChoice, rounds: int = 0) -> Trial
 
 
 def _prepare(archive: Archive, root: Path, device: DeviceChoice) -> Deployment:
-    references = archive.seal.references if archive.seal else ()
-    total = sum(each.size or 0 for each in references)
-    seen = 0
-    with progress("fetching weights", max(total, 1)) as advance:
-
-        def on_progress(done: int, _: int | None) -> None:
-            nonlocal seen
-            advance(done - seen if done > seen else done)  # less: the next file has begun
-            seen = done
-
-        deployment = prepare(archive, root=root, cache=Cache(), progress=on_progress)
+    deployment = prepare(
+        archive, root=root, cache=Cache(), watch=lambda each: told(each.target, each.size)
+    )
     if device[1] is None:
         return deployment
     return replace(deployment, config=replace(deployment.config, device_ids=device[1]))

@@ -13,7 +13,9 @@ import re
 import shutil
 import tempfile
 import time
-from contextlib import suppress
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,10 +23,12 @@ from hatch_mar.archive.modelconfig import read_model_config
 from hatch_mar.archive.unpack import unpack, unpack_extra_files
 from hatch_mar.errors import ArchiveError
 from hatch_mar.serve.deployment import Deployment
-from hatch_mar.weights.fetch import fetch
+from hatch_mar.weights.fetch import Progress, fetch
+from hatch_mar.weights.reference import Reference
+from hatch_mar.weights.upkeep import hold
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from hatch_mar.archive.modelconfig import ModelConfig
     from hatch_mar.archive.read import Archive
@@ -36,7 +40,11 @@ _PREFIX = "hatch-mar-run-"
 _LOCK = ".lock"
 _YOUNG_SECONDS = 60
 """A root younger than this may have an owner who has not locked it yet."""
-_held: dict[Path, int] = {}
+_held: dict[Path, list[int]] = {}
+"""The open files that a root locks: its own lock first, then the weights that its models use."""
+
+Watch = Callable[[Reference], AbstractContextManager[Progress | None]]
+"""Entered around the fetch of one file of weights; gives what is told how far it is."""
 
 
 def make_root(parent: Path | None = None) -> Path:
@@ -52,15 +60,14 @@ def make_root(parent: Path | None = None) -> Path:
     root = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
     lock = os.open(root / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     fcntl.flock(lock, fcntl.LOCK_EX)
-    _held[root] = lock
+    _held[root] = [lock]
     return root
 
 
 def remove_rundirs(root: Path) -> None:
     """Remove a root and all run directories in it; links go, what they point to stays."""
     shutil.rmtree(root, ignore_errors=True)
-    lock = _held.pop(root, None)
-    if lock is not None:
+    for lock in _held.pop(root, ()):
         os.close(lock)
 
 
@@ -72,7 +79,7 @@ def prepare(
     name: str | None = None,
     handler: str | None = None,
     url: str | None = None,
-    progress: Callable[[int, int | None], None] | None = None,
+    watch: Watch | None = None,
     environ: Mapping[str, str] = os.environ,
 ) -> Deployment:
     """Put everything the model needs into a new run directory under `root`.
@@ -80,6 +87,7 @@ def prepare(
     Members are verified and linked or unpacked, weights that the archive names are fetched into
     `cache` and linked, the tarballs of `system.extraFiles` are unpacked. `name` and `handler`
     overrule the manifest; `url` is what `describe` shows, by default the archive's file name.
+    Files of the cache are held until `remove_rundirs(root)`: nobody prunes what is served.
 
     Raises:
         ArchiveError: the archive is broken, or says too little to be served.
@@ -94,17 +102,26 @@ def prepare(
         )
     served = name or manifest.model_name
     config = read_model_config(archive.config)
+    version = manifest.model_version or DEFAULT_VERSION
+    obtain = partial(
+        _obtain,
+        model=f"{manifest.model_name} {version}",
+        root=root,
+        cache=cache,
+        watch=watch or _unwatched,
+        environ=environ,
+    )
     directory = Path(tempfile.mkdtemp(prefix=f"{_tame(served)}-", dir=root))
     try:
         unpack(archive, directory)
-        _link_references(archive, directory, cache, progress, environ)
+        _link_references(archive, directory, obtain)
         _unpack_extra_files(archive, directory, config)
     except BaseException:
         shutil.rmtree(directory, ignore_errors=True)
         raise
     return Deployment(
         name=served,
-        version=manifest.model_version or DEFAULT_VERSION,
+        version=version,
         directory=directory,
         handler=chosen,
         config=config,
@@ -116,11 +133,7 @@ def prepare(
 
 
 def _link_references(
-    archive: Archive,
-    directory: Path,
-    cache: Cache,
-    progress: Callable[[int, int | None], None] | None,
-    environ: Mapping[str, str],
+    archive: Archive, directory: Path, obtain: Callable[[Reference], Path]
 ) -> None:
     for reference in archive.seal.references if archive.seal else ():
         target = directory / reference.target
@@ -128,8 +141,33 @@ def _link_references(
             raise ArchiveError(
                 f"{archive.path}: {reference.target}: is a member and a reference at once"
             )
+        path = obtain(reference)
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.symlink_to(fetch(reference, cache, progress=progress, environ=environ))
+        target.symlink_to(path)
+
+
+def _obtain(
+    reference: Reference,
+    *,
+    model: str,
+    root: Path,
+    cache: Cache,
+    watch: Watch,
+    environ: Mapping[str, str],
+) -> Path:
+    """Return the path of the file in the cache, which stays there as long as `root` does."""
+    while True:
+        with watch(reference) as progress:
+            path = fetch(reference, cache, progress=progress, environ=environ)
+        lock = hold(path)
+        if lock is not None:  # else somebody has pruned it just now
+            _held.setdefault(root, []).append(lock)
+            cache.ledger.note_use(reference.sha256, model)
+            return path
+
+
+def _unwatched(_: Reference) -> AbstractContextManager[None]:
+    return nullcontext()
 
 
 def _unpack_extra_files(archive: Archive, directory: Path, config: ModelConfig) -> None:

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,8 @@ from hatch_mar.weights.reference import Reference
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+
+    from hatch_mar.weights.fetch import Progress
 
 HANDLER = b"def handle(data, ctx): return data and [open('weights.bin').read()] * len(data)\n"
 
@@ -141,12 +144,19 @@ def test_references_are_fetched_and_linked(
     weights = tmp_path / "weights"
     weights.write_bytes(b"many numbers")
     path = make_archive({"handler.py": HANDLER}, references=(reference(weights),))
-    seen: list[tuple[int, int | None]] = []
-    deployment = run(path, root, cache, progress=lambda done, total: seen.append((done, total)))
+    seen: list[tuple[object, ...]] = []
+
+    @contextmanager
+    def watch(reference: Reference) -> Iterator[Progress]:
+        seen.append((reference.target,))
+        yield lambda done, total: seen.append((done, total))
+        seen.append(("done",))
+
+    deployment = run(path, root, cache, watch=watch)
     target = deployment.directory / "deep/weights.bin"
     assert target.is_symlink()
     assert target.read_bytes() == b"many numbers"
-    assert seen[-1] == (12, 12)
+    assert (seen[0], *seen[-2:]) == (("deep/weights.bin",), (12, 12), ("done",))
 
 
 def test_weights_that_cannot_be_had_leave_nothing(
