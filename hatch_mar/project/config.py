@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from hatch_mar.archive.modelconfig import check_model_config, parse_model_config
 from hatch_mar.errors import Problem
+from hatch_mar.project.document import Origin, render
 from hatch_mar.project.serve_keys import SERVE_KEYS, SYSTEM_KEYS, kebab
 from hatch_mar.project.spec import Entry
 from hatch_mar.project.suggestion import did_you_mean
@@ -50,6 +51,12 @@ class Config:
         section = self.values.get("handler")
         path = section.get("model_path") if isinstance(section, dict) else None
         return path if isinstance(path, str) and path else None
+
+    def origin_of(self, reading: Reading, key: KeyPath) -> Origin:
+        """Return where the author wrote the value at `key` of the file."""
+        if key in self.placed:
+            return reading.origin(self.placed[key])
+        return Origin(reading.relative(self.path) if self.path else CONVENTIONAL, render(key))
 
     def places(self) -> Iterator[tuple[str, Path]]:
         """Yield where the author's file is in the archive, as it is or with more in it."""

@@ -76,12 +76,12 @@ def _pack(name: str, entries: tuple[Entry, ...]) -> bytes:
 
 
 def _manifest(spec: MarSpec) -> Manifest:
-    primary = next((file.target for file in spec.weights if file.primary), None)
+    named = (each.target for each in spec.weights if each.primary and not each.at_path)
     return Manifest(
         model_name=spec.name,
         model_version=spec.version,
         handler=spec.handler.manifest,
-        serialized_file=primary,
+        serialized_file=next(named, None),
         model_file=spec.model_file,
         requirements_file=spec.requirements_file,
         config_file=spec.config_file,

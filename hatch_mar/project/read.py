@@ -36,6 +36,8 @@ from hatch_mar.project.weights import resolve_weights
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
+    from hatch_mar.project.pinning import Wanted
+
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 Place = tuple[str, Path | bytes | None]
@@ -97,6 +99,24 @@ def read_spec(
     if reading.problems or spec is None:
         raise ProblemsError(list(dict.fromkeys(reading.problems)))
     return spec
+
+
+def read_wanted(
+    root: Path, *, hook: Mapping[str, Any] = NOTHING, environ: Mapping[str, str] = os.environ
+) -> tuple[Wanted, ...]:
+    """Return the weights that the project in `root` refers to, locked or not.
+
+    What else is wrong with the project is of no interest here.
+
+    Raises:
+        ProblemsError: everything that is wrong with its settings, its weights or mar.lock.
+    """
+    reading = _read_table(root, hook, environ)
+    reading.locking = True
+    resolve_weights(reading, read_config(reading))
+    if reading.problems:
+        raise ProblemsError(list(dict.fromkeys(reading.problems)))
+    return tuple(reading.wanted)
 
 
 def _read_table(root: Path, hook: Mapping[str, Any], environ: Mapping[str, str]) -> Reading:
@@ -180,7 +200,8 @@ def _read_contents(reading: Reading, config: Config) -> _Contents:
     architecture = resolve_architecture(reading)
     extras = resolve_extras(reading, handler.path if handler else None)
     tarballs = resolve_tarballs(reading, config, extras)
-    weights = resolve_weights(reading)
+    carried = {each.name for each in (*extras.plain, *extras.packed, *tarballs.ready_made)}
+    weights = resolve_weights(reading, config, carried)
     placed = {*config.places(), *((file.target, file.path) for file in weights)}
     plain = _without(
         placed,
@@ -229,16 +250,17 @@ def _choose_runtime(reading: Reading, contents: _Contents, config: Config) -> Ch
             "handler_factory(..., name=value)",
         )
     incomplete = reading.broken & {"weights", "model-file", "runtime"}
-    lost = len(contents.weights) < len(table.weights)
+    lost = len({file.key for file in contents.weights}) < len(table.weights)
     unread = table.model_file is not None and contents.architecture is None
     if contents.handler is None or incomplete or lost or unread:
         return None  # what is missing has been complained of
     primary = next((file.target for file in contents.weights if file.primary), None)
     if primary is None and config.model_path:
         primary = config.model_path
-        reading.notes.append(
-            f"handler.model_path: nobody checks '{primary}'; it has to be on the server already"
-        )
+        if Path(primary).is_absolute():
+            reading.notes.append(
+                f"handler.model_path: nobody checks '{primary}'; it has to be on the server already"
+            )
     return choose_runtime(
         reading, contents.handler, model_file=contents.architecture is not None, weights=primary
     )
@@ -247,7 +269,7 @@ def _choose_runtime(reading: Reading, contents: _Contents, config: Config) -> Ch
 def _name_references(config: Config, weights: tuple[WeightsFile, ...]) -> None:
     """Say where referenced weights are, in the key that TorchServe's documents give for it."""
     primary = next((file for file in weights if file.primary and file.reference), None)
-    if primary is not None and config.model_path is None:
+    if primary is not None and config.model_path is None and not primary.at_path:
         config.set("handler", "model_path", primary.target)
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from hatch_mar.project.document import Document, KeyPath, Origin
+    from hatch_mar.project.pinning import Wanted
     from hatch_mar.project.table import MarTable
 
 T = TypeVar("T")
@@ -42,6 +43,10 @@ class Reading:
     """Those of the notes that say why stock TorchServe cannot serve the model as it is."""
     files: dict[Path, None] = field(default_factory=dict)
     """Files that the archive needs, in the order in which they were met."""
+    wanted: list[Wanted] = field(default_factory=list)
+    """The files that the archive will name, in the order in which they were met."""
+    locking: bool = False
+    """Whether the lock is about to be written: what it lacks is no problem then."""
     unanswered: bool = False
     """Whether the answers of golden examples may still be missing: they are about to be written."""
     _modules: dict[Path, Module | None] = field(default_factory=dict)
@@ -65,8 +70,11 @@ class Reading:
     def complain(self, path: KeyPath, message: str) -> None:
         """Add a problem with the setting at `path`, unless it is known to be wrong."""
         if path[0] not in self.broken or path[0] in self.kept:
-            origin = self.document.origin(path)
-            self.problems.append(Problem(origin.file, origin.key, message))
+            self.complain_at(self.document.origin(path), message)
+
+    def complain_at(self, origin: Origin, message: str) -> None:
+        """Add a problem with what stands at `origin`."""
+        self.problems.append(Problem(origin.file, origin.key, message))
 
     def complain_of_file(self, path: Path | None, key: str, message: str) -> None:
         """Add a problem with a file of the project, once."""

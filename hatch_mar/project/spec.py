@@ -69,7 +69,12 @@ class WeightsFile:
     path: Path | None = None
     """The file to embed."""
     reference: Reference | None = None
+    reason: str = ""
+    """Why it is in the archive, or is not, as the second half of a sentence."""
     primary: bool = False
+    at_path: bool = False
+    """Whether model-config.yaml alone says where it is on the server's disk: the manifest does not
+    name it, so that handlers look there in TorchServe as well."""
     trusted_pickle: bool = False
 
 

@@ -176,17 +176,19 @@ class WeightsTable(_Table):
     """One file of weights."""
 
     source: Text
-    """Path in the project, or URI (`https://`, `http://`, `file://`)."""
+    """Path in the project, absolute path on a disk that servers share, or URI (`https://`,
+    `http://`, `s3://`, `gs://`, `az://`, `hf://org/repo@revision/file`, `file://`)."""
     target: Text | None = None
     """Path in the model directory; the source's own file name if left out."""
     place: Literal["auto", "embed", "reference"] = "auto"
-    """In the archive, or named by it; `auto`: a URI is named, a local file goes in."""
+    """In the archive, or named by it; `auto`: what is elsewhere is named, what is in the project
+    goes in up to `wheel.embed-limit`."""
     sha256: Digest | None = None
-    """What the file's bytes must be. A reference needs it."""
+    """What the file's bytes must be. A reference needs it, here or in mar.lock."""
     size: Annotated[int, Field(ge=0)] | None = None
     """Bytes."""
     mirrors: list[Text] = []
-    """Further URIs of the same bytes, tried in order."""
+    """Further URIs or absolute paths of the same bytes, tried in order."""
     primary: bool = False
     """Whether this is the file that the handler loads; the first one if none says so."""
     trusted_pickle: bool = False

@@ -23,6 +23,8 @@ from hatch_mar.project.matrix import WAYS, Way
 from hatch_mar.project.planning import make_plan
 from hatch_mar.project.read import read_spec
 from hatch_mar.project.stock import ENVELOPE, NO_ONNX, UNTRAINED
+from hatch_mar.weights.digest import hash_file
+from hatch_mar.weights.lockfile import LOCK_NAME, Lock, LockedFile, render_lock
 from tests.support.exchange import Call, exchange, is_close
 from tests.support.models import linear_as_onnx
 from tests.support.runner import start_runner
@@ -116,6 +118,7 @@ def make_project(way: Way, form: str, weights: Path, root: Path) -> MarSpec:
     elif way.weights == "path":
         config = {"handler": {"model_path": str(weights)}}
         (root / "model-config.yaml").write_text(json.dumps(config))
+        (root / LOCK_NAME).write_text(render_lock(Lock(files=(lock(weights),))))
     else:
         digest = hashlib.sha256(weights.read_bytes()).hexdigest()
         lines.append(f'weights = {{ source = "{weights.as_uri()}", sha256 = "{digest}" }}')
@@ -129,6 +132,13 @@ def make_project(way: Way, form: str, weights: Path, root: Path) -> MarSpec:
     )
     (root / "pyproject.toml").write_text(text)
     return read_spec(root, environ={})
+
+
+def lock(path: Path) -> LockedFile:
+    digest, size = hash_file(path)
+    return LockedFile(
+        target=path.name, source=str(path), resolved=str(path), size=size, sha256=digest
+    )
 
 
 @pytest.mark.parametrize("way", WAYS, ids=name_of)

@@ -11,6 +11,7 @@ import pytest
 from hatch_mar.errors import ProblemsError
 from hatch_mar.project.planning import make_plan
 from hatch_mar.project.read import read_spec
+from hatch_mar.weights.lockfile import LOCK_NAME, Lock, render_lock
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from hatch_mar.archive.plan import Member, Plan
     from hatch_mar.project.spec import MarSpec
+    from hatch_mar.weights.lockfile import LockedFile
 
 PROJECT = """\
 [project]
@@ -55,6 +57,10 @@ class Scratch:
         """Write pyproject.toml with `mar` as `[tool.mar]`."""
         text = f"{project}\n[tool.mar]\n{textwrap.dedent(mar)}"
         (self.root / "pyproject.toml").write_text(text, encoding="utf-8")
+
+    def lock(self, *files: LockedFile) -> None:
+        """Write mar.lock."""
+        (self.root / LOCK_NAME).write_text(render_lock(Lock(files=files)), encoding="utf-8")
 
     def spec(
         self, *, version: str | None = None, dependencies: Sequence[str] | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hatch_mar.project.runtime import ROWS
+from hatch_mar.weights.lockfile import LockedFile
 from tests.project.scratch import FACTORY_HANDLER, FUNCTION_HANDLER, INHERITING_HANDLER, Scratch
 
 OWN = "class H:\n    def initialize(self, context): ...\n    def handle(self, data, context): ...\n"
@@ -111,7 +112,15 @@ def test_but_not_against_the_files(
 
 def test_a_model_path_in_the_config_counts_as_weights(scratch: Scratch) -> None:
     load(scratch, INHERITING_HANDLER, "", model_file=False)
-    scratch.write({"model-config.yaml": "handler:\n  model_path: /models/big.onnx\n"})
+    path = "/models/big.onnx"
+    scratch.write({"model-config.yaml": f"handler:\n  model_path: {path}\n"})
+    scratch.lock(LockedFile(target="big.onnx", source=path, resolved=path, size=1, sha256="0" * 64))
+    assert scratch.spec().runtime == "onnx"
+
+
+def test_a_directory_of_weights_is_the_operators_business(scratch: Scratch) -> None:
+    scratch.write({"model-config.yaml": "handler:\n  model_path: /models/llama-3.1\n"})
     spec = scratch.spec()
-    assert (spec.runtime, spec.weights) == ("onnx", ())
-    assert "nobody checks '/models/big.onnx'" in spec.notes[0]
+    (note,) = spec.notes
+    assert note.startswith("handler.model_path: nobody checks '/models/llama-3.1'")
+    assert spec.weights == ()

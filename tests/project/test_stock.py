@@ -44,4 +44,4 @@ def test_safetensors_need_a_handler_of_ones_own_there(scratch: Scratch) -> None:
 def test_references_are_not_fetched_there(scratch: Scratch) -> None:
     digest = "0" * 64
     scratch.configure(f'weights = {{ source = "https://b/w.pt", sha256 = "{digest}" }}')
-    assert scratch.spec().notes[0].startswith("w.pt: TorchServe downloads nothing")
+    assert scratch.spec().stock[0].startswith("w.pt: TorchServe downloads nothing")

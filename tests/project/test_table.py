@@ -100,7 +100,7 @@ def test_all_mistakes_come_at_once(scratch: Scratch) -> None:
             "tool.mar.handlr",
             "tool.mar.handler",
             "tool.mar.weights[0]",
-            "tool.mar.weights[1].sha256",
+            "tool.mar.weights[1].source",
             "tool.mar.examples[0].input",
             "tool.mar.examples[0].output",
             "tool.mar.archive.format",

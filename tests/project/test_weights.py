@@ -81,9 +81,9 @@ def test_a_model_path_of_the_authors_is_left_alone(weighed: Scratch) -> None:
     [
         (
             f'{{ source = "{URI}" }}',
-            f"weights.sha256: '{URI}' is elsewhere, and without a `sha256`",
+            f"weights.source: '{URI}' is a reference, and there is no mar.lock",
         ),
-        (f'"{URI}"', f"weights: '{URI}' is elsewhere, and without a `sha256` nobody knows"),
+        (f'"{URI}"', f"weights: '{URI}' is a reference, and there is no mar.lock, so nobody"),
         (f'{{ source = "{URI}", sha256 = "12" }}', "weights.sha256: '12' is not a sha256"),
         (f'{{ source = "{URI}", place = "embed" }}', "weights.place: "),
         (
@@ -136,7 +136,7 @@ def test_a_model_path_of_the_authors_is_left_alone(weighed: Scratch) -> None:
         ),
         ('"runs"', "weights: 'runs' is a directory, not a file"),
         ('"runs/nett.pt"', "weights: 'runs/nett.pt' does not exist; did you mean 'runs/net.pt'?"),
-        ('"/runs/net.pt"', "weights: '/runs/net.pt' is absolute"),
+        ('"/runs/net.pt"', "weights: '/runs/net.pt' is a reference, and there is no mar.lock"),
         ('"../net.pt"', "weights: '../net.pt' leads out of the project"),
     ],
 )
@@ -174,13 +174,13 @@ def test_never_embedding_is_a_reason_too(weighed: Scratch) -> None:
 def test_a_big_file_with_mirrors_is_a_reference(weighed: Scratch) -> None:
     weighed.configure(
         f"""\
-        weights = {{ source = "runs/net.pt", sha256 = "{SHA}", mirrors = ["{URI}", "s3://b/k"] }}
+        weights = {{ source = "runs/net.pt", sha256 = "{SHA}", mirrors = ["{URI}", "s3://bkt/k"] }}
         wheel.embed-limit = 3
         """
     )
     spec = weighed.spec()
     assert spec.references == (
-        Reference(target="net.pt", source=URI, sha256=SHA, size=7, mirrors=("s3://b/k",)),
+        Reference(target="net.pt", source=URI, sha256=SHA, size=None, mirrors=("s3://bkt/k",)),
     )
     assert weighed.root / "runs/net.pt" not in spec.files
 
