@@ -1,7 +1,8 @@
 """Where fetched weights are kept: by digest, so that every model that needs a file shares it.
 
     <cache>/sha256/ab/abcd...    whole files, read-only; what is here has been verified
-    <cache>/partial/abcd...      what an interrupted fetch leaves for the next one
+    <cache>/partial/abcd...      what an interrupted fetch leaves for the next one, and beside it
+                                 abcd....spans: which bytes of it were written
     <cache>/locks/abcd....lock   held by the one process that fetches
     <cache>/ledger/abcd....json  its size and time when it was verified, and its last use
 
@@ -22,6 +23,7 @@ from typing import TYPE_CHECKING
 from hatch_mar.errors import WeightsError
 from hatch_mar.weights.digest import check_sha256, hash_file
 from hatch_mar.weights.ledger import Ledger
+from hatch_mar.weights.partial import Partial, notes_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -137,19 +139,29 @@ class Cache:
         finally:
             lock.release()
 
-    def publish(self, sha256: str) -> Path:
-        """Give the partial file, which is whole and verified, its name; return its path.
+    def open_partial(self, sha256: str) -> Partial:
+        """Return what an earlier fetch has left of a file, or the beginnings of one.
 
         Raises:
             WeightsError: the cache cannot be written.
         """
-        partial, path = self.partial_of(sha256), self.path_of(sha256)
+        with self._writing():
+            return Partial(self.partial_of(sha256))
+
+    def publish(self, sha256: str, partial: Partial) -> Path:
+        """Give what is in `partial`, which is whole and verified, its name; return its path.
+
+        Raises:
+            WeightsError: the cache cannot be written.
+        """
+        path = self.path_of(sha256)
         with self._writing():
             path.parent.mkdir(parents=True, exist_ok=True)
-            partial.chmod(0o444)
-            _sync(partial)
-            partial.replace(path)
+            partial.finish()
+            partial.path.chmod(0o444)
+            partial.path.replace(path)
             _sync(path.parent)
+            notes_of(partial.path).unlink(missing_ok=True)
             self.ledger.vouch(sha256, path.stat())
         return path
 

@@ -6,37 +6,35 @@ stopped, from any source: the digest decides in the end whether the parts fit to
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import logging
 import os
 import random
 import shutil
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, BinaryIO
+from contextlib import closing
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from hatch_mar.errors import DigestMismatchError, OfflineError, WeightsError
 from hatch_mar.weights.cache import CACHE_VARIABLE, Cache
+from hatch_mar.weights.download import Download, Lanes, Order, Progress
 from hatch_mar.weights.stores import open_source
-from hatch_mar.weights.stores.protocol import STALL
+from hatch_mar.weights.stores.protocol import STALL, BusyError
 from hatch_mar.weights.uri import is_local, redact
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
+    from hatch_mar.weights.partial import Partial
     from hatch_mar.weights.reference import Reference
-    from hatch_mar.weights.stores.protocol import Stream
+
+__all__ = ["Acquired", "Lanes", "Patience", "Progress", "acquire", "fetch", "is_offline"]
 
 OFFLINE_VARIABLE = "HATCH_MAR_OFFLINE"
-CHUNK = 1 << 20
-"""How much is in memory at once."""
 
 logger = logging.getLogger("hatch_mar.weights")
-
-Progress = Callable[[int, int | None], None]
-"""Called with the bytes that are here, and with the bytes of the whole file if they are known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,15 +46,31 @@ class Patience:
     first: float = 0.5
     """Seconds before the second attempt; each further wait is twice as long."""
     longest: float = 30.0
+    longest_asked: float = 120.0
+    """Seconds to wait at most when a server says how long (`Retry-After`)."""
     stall: float = STALL
     """Seconds without a byte after which an attempt has failed."""
     sleep: Callable[[float], object] = time.sleep
     jitter: Callable[[], float] = random.random
     """A number from 0 to 1: the share of the wait that is waited."""
 
-    def wait(self, failures: int) -> None:
-        """Sleep after the given number of failures, at random, so that many do not come at once."""
-        self.sleep(min(self.first * 2 ** (failures - 1), self.longest) * self.jitter())
+    def wait(self, failures: int, *, asked: float = 0.0) -> None:
+        """Sleep after the given number of failures, at random, so that many do not come at once.
+
+        What a server has `asked` for is waited in full, up to `longest_asked`, and that on top.
+        """
+        own = min(self.first * 2 ** (failures - 1), self.longest) * self.jitter()
+        self.sleep(min(asked, self.longest_asked) + own)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Acquired:
+    """What a source turned out to have."""
+
+    sha256: str
+    size: int
+    path: Path
+    """In the cache."""
 
 
 def fetch(
@@ -66,6 +80,7 @@ def fetch(
     progress: Progress | None = None,
     environ: Mapping[str, str] = os.environ,
     patience: Patience | None = None,
+    lanes: Lanes | None = None,
 ) -> Path:
     """Return the path of the file that `reference` names, in the cache, fetched if need be.
 
@@ -90,7 +105,61 @@ def fetch(
     with cache.lock(reference.sha256):
         if cache.is_unchanged(reference):  # another process has fetched it meanwhile
             return cache.path_of(reference.sha256)
-        return _Fetch(reference, cache, progress, patience or Patience()).run(sources)
+        with closing(cache.open_partial(reference.sha256)) as partial:
+            _Transfer(
+                name=reference.target,
+                size=reference.size,
+                sha256=reference.sha256,
+                cache=cache,
+                partial=partial,
+                progress=progress or _silent,
+                patience=patience or Patience(),
+                lanes=lanes or Lanes(),
+            ).bring(sources)
+            return cache.publish(reference.sha256, partial)
+
+
+def acquire(
+    source: str,
+    cache: Cache,
+    *,
+    progress: Progress | None = None,
+    environ: Mapping[str, str] = os.environ,
+    patience: Patience | None = None,
+    lanes: Lanes | None = None,
+) -> Acquired:
+    """Fetch a file whose digest nobody knows yet, and keep it under what it turns out to be.
+
+    An interrupted one is taken up where the source says that it still has the same version, and if
+    the machine has not gone down since: no digest would tell that the parts do not fit together.
+
+    Raises:
+        OfflineError: the source is not on this machine, and `HATCH_MAR_OFFLINE` is set.
+        WeightsError: the source cannot be read, or the cache cannot be written.
+    """
+    shown = redact(source)
+    if is_offline(environ) and not is_local(source):
+        raise OfflineError(
+            f"{shown}: {OFFLINE_VARIABLE} forbids to fetch it; unset {OFFLINE_VARIABLE}"
+        )
+    key = hashlib.sha256(source.encode("utf-8", "surrogateescape")).hexdigest()
+    with cache.lock(key), closing(cache.open_partial(key)) as partial:
+        transfer = _Transfer(
+            name=shown,
+            size=None,
+            sha256=None,
+            cache=cache,
+            partial=partial,
+            progress=progress or _silent,
+            patience=patience or Patience(),
+            lanes=lanes or Lanes(),
+        )
+        try:
+            transfer.insist(source)
+        except OSError as error:
+            raise WeightsError(f"{shown}: cannot be fetched: {error.strerror or error}") from error
+        sha256, size = partial.hexdigest(), partial.hashed
+        return Acquired(sha256=sha256, size=size, path=cache.publish(sha256, partial))
 
 
 def is_offline(environ: Mapping[str, str]) -> bool:
@@ -102,138 +171,89 @@ def _silent(done: int, total: int | None) -> None:
     del done, total
 
 
-class _Fetch:
-    """One fetch, under the lock. Knows at any time what the partial file holds."""
+@dataclass(slots=True, kw_only=True)
+class _Transfer:
+    """Everything that is tried for one file, under its lock."""
 
-    def __init__(
-        self, reference: Reference, cache: Cache, progress: Progress | None, patience: Patience
-    ) -> None:
-        self._reference = reference
-        self._cache = cache
-        self._progress = progress or _silent
-        self._patience = patience
-        self._partial = cache.partial_of(reference.sha256)
-        self._hash = hashlib.sha256()
-        self._size = 0
+    name: str
+    """What messages call it."""
+    size: int | None
+    sha256: str | None
+    """What was locked, if anything was."""
+    cache: Cache
+    partial: Partial
+    progress: Progress
+    patience: Patience
+    lanes: Lanes
 
-    def run(self, sources: tuple[str, ...]) -> Path:
+    def bring(self, sources: tuple[str, ...]) -> None:
         """Try `sources` in order until one has the right bytes."""
-        self._take_up()
-        if self._hash.hexdigest() == self._reference.sha256 and self._partial.exists():
-            return self._cache.publish(self._reference.sha256)
         failures: list[str] = []
         mismatch = True
         for source in sources:
-            logger.info("fetching %s from %s", self._reference.target, redact(source))
+            logger.info("fetching %s from %s", self.name, redact(source))
             try:
-                self._insist(source)
-                return self._cache.publish(self._reference.sha256)
+                self.insist(source)
             except DigestMismatchError as error:
                 failures.append(f"{redact(source)}: {error}")
             except OSError as error:
                 failures.append(f"{redact(source)}: {error.strerror or error}")
                 mismatch = False
-            logger.warning("%s: %s", self._reference.target, failures[-1])
+            else:
+                return
+            logger.warning("%s: %s", self.name, failures[-1])
         reasons = "; ".join(failures)
         if mismatch:
             raise DigestMismatchError(
-                f"{self._reference.target}: not what was locked: {reasons}; "
+                f"{self.name}: not what was locked: {reasons}; "
                 "lock the new file, or restore the old one"
             )
-        raise WeightsError(f"{self._reference.target}: cannot be fetched: {reasons}")
+        raise WeightsError(f"{self.name}: cannot be fetched: {reasons}")
 
-    def _take_up(self) -> None:
-        """Hash what an earlier fetch has left."""
-        if not self._partial.exists():
-            return
-        with self._partial.open("rb") as file:
-            while data := file.read(CHUNK):
-                self._hash.update(data)
-                self._size += len(data)
-        if self._reference.size is not None and self._size > self._reference.size:
-            self._discard()
-
-    def _discard(self) -> None:
-        self._partial.unlink(missing_ok=True)
-        self._hash = hashlib.sha256()
-        self._size = 0
-
-    def _insist(self, source: str) -> None:
+    def insist(self, source: str) -> None:
         """Fetch from `source`, again and again as long as that brings it nearer."""
-        failures, best = 0, self._size
-        while True:
-            try:
-                self._attempt(source)
-            except (ConnectionError, TimeoutError) as error:
-                failures = 1 if self._size > best else failures + 1
-                best = max(best, self._size)
-                if failures >= self._patience.attempts:
-                    raise
-                logger.info("%s: %s; trying again", redact(source), error)
-                self._patience.wait(failures)
-            else:
-                return
+        failures, best = 0, self.partial.present
+        lanes = replace(self.lanes, most=1) if is_local(source) else self.lanes
+        with closing(open_source(source, stall=self.patience.stall)) as store:
+            while True:
+                order = Order(uri=source, size=self.size, is_pinned=self.sha256 is not None)
+                download = Download(
+                    store,
+                    order,
+                    self.partial,
+                    lanes=lanes,
+                    progress=self.progress,
+                    admit=self._check_room,
+                )
+                try:
+                    download.run()
+                    self._check_digest(download)
+                except (ConnectionError, TimeoutError) as error:
+                    failures = 1 if self.partial.present > best else failures + 1
+                    best = max(best, self.partial.present)
+                    if failures >= self.patience.attempts:
+                        raise
+                    logger.info("%s: %s; trying again", redact(source), error)
+                    asked = error.retry_after if isinstance(error, BusyError) else 0.0
+                    self.patience.wait(failures, asked=asked)
+                else:
+                    return
+                if download.streams > 1:
+                    lanes = replace(lanes, most=1)  # what does not go well at once may in a row
 
-    def _attempt(self, source: str) -> None:
-        kept = self._size
-        stream = open_source(source, stall=self._patience.stall).open(kept)
-        try:
-            if stream.start != kept:  # the store cannot start in the middle
-                self._discard()
-            self._check_size(stream.total)
-            self._receive(stream)
-        finally:
-            stream.close()
-        self._check_digest(resumed=stream.start > 0)
-
-    def _check_size(self, total: int | None) -> None:
-        wanted = self._reference.size
-        if None not in {total, wanted} and total != wanted:
-            raise DigestMismatchError(f"{total} bytes, not {wanted}")
-        expected = wanted if wanted is not None else total
-        if expected is not None and expected - self._size > self._free():
+    def _check_room(self, missing: int) -> None:
+        if missing > shutil.disk_usage(self.partial.path.parent).free:
             raise WeightsError(
-                f"{self._cache.directory}: no room for {self._reference.target}, {expected} bytes; "
+                f"{self.cache.directory}: no room for {self.name}, {missing} bytes; "
                 f"make some, or set {CACHE_VARIABLE} to a directory with room"
             )
 
-    def _free(self) -> int:
-        return shutil.disk_usage(self._partial.parent).free
-
-    def _receive(self, stream: Stream) -> None:
-        expected = self._reference.size if self._reference.size is not None else stream.total
-        with self._partial.open("r+b" if self._partial.exists() else "xb") as file:
-            file.seek(self._size)
-            file.truncate()
-            while data := stream.read(CHUNK):
-                self._write(file, data)
-                if expected is not None and self._size > expected:
-                    self._discard()
-                    raise DigestMismatchError(f"more than {expected} bytes")
-                self._progress(self._size, expected)
-        if expected is not None and self._size < expected:
-            raise ConnectionError(f"ends after {self._size} of {expected} bytes")
-
-    def _write(self, file: BinaryIO, data: bytes) -> None:
-        try:
-            file.write(data)
-            file.flush()
-        except OSError as error:
-            if error.errno == errno.ENOSPC:
-                self._discard()  # a full disk helps nobody
-            raise WeightsError(
-                f"{self._partial}: cannot be written: {error.strerror}; make room, or set "
-                f"{CACHE_VARIABLE} to a directory with room"
-            ) from error
-        self._hash.update(data)
-        self._size += len(data)
-
-    def _check_digest(self, *, resumed: bool) -> None:
-        found = self._hash.hexdigest()
-        if found == self._reference.sha256:
+    def _check_digest(self, download: Download) -> None:
+        found = self.partial.hexdigest()
+        if self.sha256 in {None, found}:
             return
-        self._discard()
-        if resumed:
+        self.partial.discard()
+        if download.is_resumed or download.streams > 1:
             # The beginning may be of another file; from zero on, it is this source's word alone.
             raise ConnectionError("the parts of two attempts do not fit together")
-        raise DigestMismatchError(f"sha256 {found}, not {self._reference.sha256}")
+        raise DigestMismatchError(f"sha256 {found}, not {self.sha256}")

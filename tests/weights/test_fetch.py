@@ -17,6 +17,7 @@ import pytest
 from hatch_mar.errors import DigestMismatchError, OfflineError, WeightsError
 from hatch_mar.weights.cache import Cache
 from hatch_mar.weights.fetch import Patience, fetch, is_offline
+from hatch_mar.weights.partial import Origin, notes_of
 from hatch_mar.weights.reference import Reference
 
 if TYPE_CHECKING:
@@ -77,6 +78,16 @@ def test_progress_is_told(site: Any, cache: Cache, refer: Refer) -> None:
     fetch(refer(site("/w.pt")), cache, progress=lambda done, total: told.append((done, total)))
     assert told[-1] == (len(DATA), len(DATA))
     assert [done for done, _ in told] == sorted({done for done, _ in told})
+
+
+def _leave(cache: Cache, reference: Reference, data: bytes) -> None:
+    """Leave `data` as an interrupted fetch of nobody knows what does."""
+    with cache.lock(reference.sha256):
+        partial = cache.open_partial(reference.sha256)
+        partial.belong_to(Origin.of("https://elsewhere", None, reference.size))
+        partial.write(0, data)
+        partial.save()
+        partial.close()
 
 
 # Interruptions.
@@ -143,16 +154,14 @@ def test_a_file_that_changes_midway(
 ) -> None:
     """What was kept is of the old file, and the lock is of the new one."""
     reference = refer(site("/w.pt"))
-    cache.partial_of(reference.sha256).parent.mkdir(parents=True)
-    cache.partial_of(reference.sha256).write_bytes(b"of another file" * 1000)
+    _leave(cache, reference, b"of another file" * 1000)
     assert fetch(reference, cache, patience=patience).read_bytes() == DATA
     assert site.asked == ["/w.pt bytes=15000-", "/w.pt"]
 
 
 def test_a_partial_file_that_is_too_long(site: Any, cache: Cache, refer: Refer) -> None:
     reference = refer(site("/w.pt"))
-    cache.partial_of(reference.sha256).parent.mkdir(parents=True)
-    cache.partial_of(reference.sha256).write_bytes(DATA + b"x")
+    _leave(cache, reference, DATA + b"x")
     assert fetch(reference, cache).read_bytes() == DATA
     assert site.asked == ["/w.pt"]
 
@@ -162,8 +171,7 @@ def test_a_partial_file_that_is_whole(
 ) -> None:
     """Killed between the last byte and the rename."""
     reference = refer(site("/w.pt"))
-    cache.partial_of(reference.sha256).parent.mkdir(parents=True)
-    cache.partial_of(reference.sha256).write_bytes(DATA)
+    _leave(cache, reference, DATA)
     assert fetch(reference, cache, patience=patience).read_bytes() == DATA
     assert site.asked == []
     assert _files(cache) == _published(reference)
@@ -173,8 +181,7 @@ def test_a_partial_file_longer_than_the_source(
     site: Any, cache: Cache, refer: Refer, patience: Patience
 ) -> None:
     reference = refer(site("/w.pt"), sized=False)
-    cache.partial_of(reference.sha256).parent.mkdir(parents=True)
-    cache.partial_of(reference.sha256).write_bytes(DATA + b"more")
+    _leave(cache, reference, DATA + b"more")
     assert fetch(reference, cache, patience=patience).read_bytes() == DATA
 
 
@@ -201,8 +208,8 @@ def test_a_killed_fetch_is_taken_up(site: Any, cache: Cache, refer: Refer) -> No
     reference = refer(site("/w.pt"))
     process = _start(reference, cache)
     assert site.sent.wait(60)
-    partial = cache.partial_of(reference.sha256)
-    while not (partial.exists() and partial.stat().st_size > 0):
+    notes = notes_of(cache.partial_of(reference.sha256))
+    while not notes.exists():
         assert process.poll() is None
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
@@ -290,7 +297,7 @@ def test_mirrors_are_tried_in_order(
     reference = refer(
         site.url + "/gone",
         site("/other", DATA[::-1]),
-        "s3://bucket/w.pt",
+        "nfs://disk/w.pt",
         str(tmp_path / "w.pt"),
         site("/never"),
     )
@@ -311,14 +318,14 @@ def test_every_place_is_named_when_all_fail(
     site: Any, cache: Cache, refer: Refer, patience: Patience, tmp_path: Path
 ) -> None:
     url = f"http://user:secret@{site.url.removeprefix('http://')}/gone?token=secret"
-    reference = refer(url, str(tmp_path / "gone.pt"), "s3://bucket/w.pt", "w.pt", "https://[x/w")
+    reference = refer(url, str(tmp_path / "gone.pt"), "nfs://disk/w.pt", "w.pt", "https://[x/w")
     with pytest.raises(WeightsError) as caught:
         fetch(reference, cache, patience=patience)
     message = str(caught.value)
     assert "secret" not in message
     assert f"{site.url}/gone: the server answers 404" in message
     assert f"{tmp_path}/gone.pt: No such file or directory" in message
-    assert "s3://bucket/w.pt: no store reads 's3' sources; known are file, http, https" in message
+    assert "nfs://disk/w.pt: no store reads 'nfs' sources; known are az, file, " in message
     assert "w.pt: is not an absolute path on this machine" in message
     assert "a source that is not a URL: is not a URL: invalid IPv6 URL" in message
 

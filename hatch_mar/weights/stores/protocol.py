@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Protocol
 
 STALL = 60.0
 """Seconds without a byte after which a server counts as gone."""
+
+
+class BusyError(ConnectionError):
+    """A server that says when to come again."""
+
+    def __init__(self, message: str, *, retry_after: float) -> None:
+        """Keep `retry_after`, in seconds from now."""
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 class Stream(Protocol):
@@ -23,7 +33,7 @@ class Stream(Protocol):
         ...
 
     def close(self) -> None:
-        """Let go of it."""
+        """Let go of it; also from another thread, and twice. A read that waits ends soon then."""
         ...
 
 
@@ -40,3 +50,18 @@ class Source(Protocol):
     def close(self) -> None:
         """Let go of connections. No stream may be read afterwards."""
         ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resolved:
+    """What a store says of a source when it is asked which bytes it means just now."""
+
+    source: str
+    """The source in the form that will mean the same bytes tomorrow, as far as its store has one."""
+    size: int | None
+    """Bytes, if the store knows."""
+    sha256: str | None
+    """The digest that the store has recorded, if it has: 64 lower-case hex digits.
+
+    It is the store's word. Whoever fetches the bytes hashes them all the same.
+    """
