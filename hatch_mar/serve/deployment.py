@@ -35,6 +35,8 @@ class Deployment:
     """What the operator asked for: `modelUrl` of the describe object."""
     python: str | None = None
     """Interpreter of a venv of the model's own; None: the runner's."""
+    workers: int | None = None
+    """How many to start, whatever everybody else says; None: see `count_workers`."""
     loaded_at_startup: bool = True
     warnings: tuple[str, ...] = ()
     """What was shrugged at in the archive and its config, for the operator to read."""

@@ -18,10 +18,13 @@ if TYPE_CHECKING:
 
 
 def count_workers(deployment: Deployment, settings: ServiceSettings, gpus: int) -> int:
-    """Say how many workers to start: `--workers`, else `minWorkers`, else one per GPU or one.
+    """Say how many workers to start.
 
+    As many as the deployment says, else `--workers`, else `minWorkers`, else one per GPU, or one.
     A model that spreads itself over all GPUs (`parallelType`) is there once.
     """
+    if deployment.workers is not None:
+        return deployment.workers
     if settings.workers is not None:
         return settings.workers
     config = deployment.config

@@ -99,17 +99,20 @@ class Pool:
         slots = self._add_slots(self.min_workers, check_examples=True)
         await _load(slots)
 
-    async def scale(self, workers: int) -> None:
-        """Run `workers` workers; return when the new ones are ready, or the old ones gone.
+    async def scale(self, minimum: int, maximum: int | None = None) -> None:
+        """Run at least `minimum` workers and at most `maximum`, by default as many.
+
+        Returns when the new ones are ready, or the old ones gone.
 
         Raises:
             ModelError: a new one could not load the model; the new ones are gone then.
         """
         bounds = self.min_workers, self.max_workers
-        self.min_workers = self.max_workers = workers
+        self.min_workers = minimum
+        self.max_workers = minimum if maximum is None else maximum
         slots = [slot for slot in self.slots if slot.state is not State.DEAD]
-        added = self._add_slots(workers - len(slots), check_examples=False)
-        gone = slots[workers:]
+        added = self._add_slots(minimum - len(slots), check_examples=False)
+        gone = slots[self.max_workers :]
         for slot in gone:
             self._stop(slot, grace=self.config.response_timeout)
         try:

@@ -115,15 +115,19 @@ class Service:
         self._forget(pool)
         await pool.close(timeout=pool.config.response_timeout)
 
-    async def scale(self, model: str, version: str | None, workers: int) -> None:
-        """Run `workers` workers, and return when they are ready and the others have stopped.
+    async def scale(
+        self, model: str, version: str | None, minimum: int, maximum: int | None = None
+    ) -> None:
+        """Run at least `minimum` workers, and at most `maximum` (None: `minimum`).
+
+        Returns when those that are new are ready, and those that are too many have stopped.
 
         Raises:
             ModelNotFoundError: no such model.
             ModelVersionNotFoundError: no such version.
             ModelError: a new worker could not load the model.
         """
-        await self._route(model, version).pool.scale(workers)
+        await self._route(model, version).pool.scale(minimum, maximum)
 
     def set_default(self, model: str, version: str) -> None:
         """Let paths without a version lead to `version`.
