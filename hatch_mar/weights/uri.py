@@ -4,10 +4,27 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from urllib.parse import unquote, urlsplit, urlunsplit
+from typing import TYPE_CHECKING
+from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
+
+from hatch_mar.weights.address import AddressError, HubAddress, ObjectAddress
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
 
 SCHEMES = ("az", "file", "gs", "hf", "http", "https", "s3")
 """Schemes of the sources that a store here opens; some need an extra."""
+
+_ADDRESSES: Mapping[str, Callable[[str], object]] = {
+    "az": ObjectAddress.parse,
+    "gs": ObjectAddress.parse,
+    "hf": HubAddress.parse,
+    "s3": ObjectAddress.parse,
+}
+_VERSION = re.compile(r"versionid=[\w.~:-]+", re.IGNORECASE | re.ASCII)
+"""The one query that is no secret, and that says which bytes are meant."""
+HUB_TOKEN = re.compile(r"hf_[A-Za-z0-9]{16,}")
+"""How the Hub's tokens look: what stands before an `@` is usually a repository."""
 
 
 def find_flaw(source: str) -> str | None:
@@ -15,17 +32,32 @@ def find_flaw(source: str) -> str | None:
 
     What schemes other than ours look like is not for us to say.
     """
+    scheme = source.partition("://")[0].lower()
+    if "://" in source and scheme in _ADDRESSES:
+        return _find_flaw_of_address(source, scheme)
     try:
         parts = urlsplit(source)
         server = parts.hostname
         parts.port  # noqa: B018 - it is read when it is asked for
     except ValueError as error:
         return f"is not a URL: {str(error)[:1].lower()}{str(error)[1:]}"
+    if parts.scheme in _ADDRESSES:
+        return f"is not a URL; write {parts.scheme}://..."
     if parts.scheme in {"http", "https"} and not server:
         return "is not a URL: it names no server"
     path = unquote(parts.path) if parts.scheme else source
     if is_local(source) and not (parts.netloc in {"", "localhost"} and Path(path).is_absolute()):
         return "is not an absolute path on this machine"
+    return None
+
+
+def _find_flaw_of_address(source: str, scheme: str) -> str | None:
+    if not source.isprintable():
+        return "has characters that no address has"
+    try:
+        _ADDRESSES[scheme](source)
+    except AddressError as error:
+        return str(error)
     return None
 
 
@@ -35,11 +67,26 @@ def is_local(source: str) -> bool:
 
 
 def redact(source: str) -> str:
-    """Return `source` without what may be a secret: user, password, query."""
+    """Return `source` without what may be a secret: user, password, query.
+
+    The version of an object is none, and stays.
+    """
     try:
         parts = urlsplit(source)
     except ValueError:
         return "a source that is not a URL"
     if not parts.scheme:
         return source
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+    query = fragment = ""
+    if parts.scheme in _ADDRESSES:
+        query = parts.query if _VERSION.fullmatch(parts.query) else ""
+        fragment = parts.fragment
+    return urlunsplit((parts.scheme, _shown_server(parts), parts.path, query, fragment))
+
+
+def _shown_server(parts: SplitResult) -> str:
+    """Return the server without its user: for `az:` that is a container, for `hf:` a repository."""
+    user, at, server = parts.netloc.rpartition("@")
+    if parts.scheme not in {"az", "hf"} or ":" in user or HUB_TOKEN.search(user):
+        return server
+    return f"{user}{at}{server}"

@@ -57,7 +57,7 @@ class Resolved:
     """What a store says of a source when it is asked which bytes it means just now."""
 
     source: str
-    """The source in the form that will mean the same bytes tomorrow, as far as its store has one."""
+    """The source in the form that means the same bytes for ever, as far as its store has one."""
     size: int | None
     """Bytes, if the store knows."""
     sha256: str | None
