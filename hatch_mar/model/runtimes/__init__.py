@@ -125,7 +125,7 @@ BY_SUFFIX: tuple[tuple[tuple[str, ...], Callable[[Path], str]], ...] = (
     ((".onnx",), lambda _: "onnx"),
     ((".pt2",), _of_exported),
     ((".engine", ".plan"), lambda _: "tensorrt"),
-    ((".safetensors",), _refuse_state_dict),
+    ((".safetensors", ".json"), _refuse_state_dict),
     ((".pt", ".pth", ".ts", ".bin", ".jit"), _of_torch_archive),
 )
 """What weights call for when no model file comes with them."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from hatch_mar.errors import HandlerError
 from hatch_mar.model.devices import DeviceName, name_device
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from hatch_mar.model.source import Source
 
@@ -34,6 +35,9 @@ DTYPES = {
     "tensor(string)": np.object_,
 }
 """ONNX Runtime's names of element types; it refuses anything but the exact one."""
+
+_DATA_FOLDER = "session.model_external_initializers_file_folder_path"
+"""The option that says where the external data of a model is that comes as bytes."""
 
 logger = logging.getLogger("hatch_mar.model")
 
@@ -61,7 +65,7 @@ class ModelRuntime:
                 cuda["gpu_mem_limit"] = source.max_gpu_memory * 2**20
             providers.insert(0, ("CUDAExecutionProvider", cuda))
         try:
-            return onnxruntime.InferenceSession(str(source.weights), options, providers=providers)
+            return _open_session(source.weights, options, providers)
         except Exception as error:  # ONNX Runtime's errors have no common base
             raise HandlerError(f"{source.weights.name}: cannot be loaded: {error}") from error
 
@@ -86,6 +90,59 @@ class ModelRuntime:
         names = [output.name for output in model.get_outputs()]
         arrays = _run_in_pieces(model, names, feed)
         return arrays[0] if len(arrays) == 1 else dict(zip(names, arrays, strict=True))
+
+
+def _open_session(model: Path, options: Any, providers: Sequence[Any]) -> Any:  # noqa: ANN401
+    """Open `model`; ONNX Runtime maps the external data that it names.
+
+    Since 1.24 it refuses data that is a link to somewhere else, such as into a cache. Such files
+    were put there by who made the directory, so the model is told of where they really are.
+    """
+    try:
+        return onnxruntime.InferenceSession(str(model), options, providers=providers)
+    except Exception as error:
+        found = _resolve_data(model) if "External data path" in str(error) else None
+        if found is None:
+            raise
+        graph, root = found
+        options.add_session_config_entry(_DATA_FOLDER, str(root))
+        return onnxruntime.InferenceSession(graph, options, providers=providers)
+
+
+def _resolve_data(model: Path) -> tuple[bytes, Path] | None:
+    """Return the graph of `model` with its external data named from a directory that has it all.
+
+    None if any of it is not a file beside the model, or the package `onnx` is not installed.
+    """
+    try:
+        import onnx  # noqa: PLC0415 - most models need it not
+    except ImportError:
+        logger.warning("%s: its data is behind a link; `pip install onnx` to follow it", model.name)
+        return None
+    graph = onnx.load(str(model), load_external_data=False)
+    entries = [
+        entry
+        for tensor in _tensors_of(graph.graph)
+        for entry in tensor.external_data
+        if entry.key == "location"
+    ]
+    directory = Path(os.path.normpath(model.parent.absolute()))
+    places = [Path(os.path.normpath(directory / entry.value)) for entry in entries]
+    if not all(place.is_relative_to(directory) and place.is_file() for place in places):
+        return None
+    files = [place.resolve() for place in places]
+    root = Path(os.path.commonpath([file.parent for file in files]))
+    for entry, file in zip(entries, files, strict=True):
+        entry.value = str(file.relative_to(root))
+    return graph.SerializeToString(), root
+
+
+def _tensors_of(graph: Any) -> Iterator[Any]:  # noqa: ANN401 - onnx is untyped
+    yield from graph.initializer
+    for attribute in (each for node in graph.node for each in node.attribute):
+        yield from (attribute.t, *attribute.tensors)
+        for inner in (attribute.g, *attribute.graphs):
+            yield from _tensors_of(inner)
 
 
 def _stack(values: Sequence[Any]) -> Any:  # noqa: ANN401 - arrays
