@@ -184,7 +184,9 @@ def _render(names: Sequence[str], wanted: Sequence[_Wanted], cache: Cache) -> It
 def _tell(each: _Wanted) -> str:
     if each.error:
         return "could not be fetched"
-    return "was there" if each.present else f"fetched in {render_seconds(each.seconds)}"
+    if each.present:
+        return "was there"
+    return "fetched" if each.seconds < 1 else f"fetched in {render_seconds(each.seconds)}"
 
 
 def _describe(each: _Wanted) -> dict[str, Any]:

@@ -70,7 +70,8 @@ class Ledger:
         known = self.read(sha256)
         models = known.models if known is not None else ()
         entry = Entry(size=status.st_size, mtime_ns=status.st_mtime_ns, models=models)
-        self._write(sha256, entry)
+        if entry != known:  # to be verified is not to be used
+            self._write(sha256, entry)
 
     def note_use(self, sha256: str, model: str = "") -> None:
         """Write down that the file is used now, by `model` if that is known."""

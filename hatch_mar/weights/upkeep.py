@@ -18,6 +18,7 @@ from hatch_mar.archive.measure import hash_stream
 from hatch_mar.errors import WeightsError
 from hatch_mar.weights.cache import CACHE_VARIABLE
 from hatch_mar.weights.digest import is_sha256
+from hatch_mar.weights.partial import notes_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,12 +28,16 @@ if TYPE_CHECKING:
     from hatch_mar.weights.cache import Cache
 
 
+_BLOCK = 512
+"""Bytes of the blocks that `st_blocks` counts."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Item:
     """One file of a cache, or what an interrupted fetch left of one."""
 
     key: str
-    """Its sha256; of what is left of a fetch whose digest nobody knew, the name it has."""
+    """Its sha256; of a part whose digest nobody knew, that of its source's name."""
     path: Path
     size: int
     """Bytes."""
@@ -181,8 +186,21 @@ def _is_still(path: Path, descriptor: int) -> bool:
         return False
 
 
+def _list(directory: Path, depth: int = 1) -> Iterator[Path]:
+    """Yield what is so deep below `directory`; unlike a glob, raise if that cannot be seen."""
+    try:
+        inside = list(directory.iterdir())
+    except FileNotFoundError:
+        return
+    for path in inside:
+        if depth == 1:
+            yield path
+        elif path.is_dir():
+            yield from _list(path, depth - 1)
+
+
 def _whole_files(cache: Cache) -> Iterator[Item]:
-    for path in (cache.directory / "sha256").glob("??/*"):
+    for path in _list(cache.directory / "sha256", depth=2):
         try:
             status = path.lstat()
         except FileNotFoundError:
@@ -202,17 +220,17 @@ def _whole_files(cache: Cache) -> Iterator[Item]:
 
 
 def _parts(cache: Cache) -> Iterator[Item]:
-    for path in (cache.directory / "partial").glob("*"):
+    for path in _list(cache.directory / "partial"):
+        if not is_sha256(path.name):
+            continue  # notes on a part go with it
         try:
             status = path.lstat()
-            if not stat.S_ISREG(status.st_mode):
-                continue
         except FileNotFoundError:
             continue  # it is whole now
         yield Item(
             key=path.name,
             path=path,
-            size=status.st_size,
+            size=min(status.st_size, status.st_blocks * _BLOCK),  # there may be gaps
             whole=False,
             since=status.st_mtime,
             used=status.st_mtime,
@@ -262,8 +280,10 @@ def _remove(cache: Cache, item: Item) -> bool:
     """Remove an item and what is known of it; return whether that could be done."""
     try:
         item.path.unlink(missing_ok=True)
+        if item.whole:
+            cache.ledger.forget(item.key)
+        else:
+            notes_of(item.path).unlink(missing_ok=True)
     except OSError:
         return False
-    if item.whole:
-        cache.ledger.forget(item.key)
     return True
