@@ -491,20 +491,18 @@ def _read_safetensors(path: Path) -> Mapping[str, Any]:
 
 
 def _read_pickle(path: Path, *, trusted: bool) -> Any:
-    torch = _torch()
+    torch, whole = _torch(), zipfile.is_zipfile(path)
     try:
-        return torch.load(
-            str(path), map_location="cpu", weights_only=not trusted, mmap=zipfile.is_zipfile(path)
-        )
+        return torch.load(str(path), map_location="cpu", weights_only=not trusted, mmap=whole)
     except pickle.UnpicklingError as error:
         if trusted:
             raise CheckpointError(f"{path.name}: not a checkpoint: {error}") from error
         raise CheckpointError(_explain_refusal(path, str(error))) from error
-    except (RuntimeError, EOFError) as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise CheckpointError(
-            f"{path.name}: not a checkpoint: {reason or 'it is cut off'}"
-        ) from error
+    except (RuntimeError, EOFError, OSError) as error:
+        with path.open("rb") as file:
+            cut_off = not whole and file.read(2) in (b"", b"PK")
+        reason = "it is cut off" if cut_off else str(error).strip().partition("\n")[0]
+        raise CheckpointError(f"{path.name}: not a checkpoint: {reason}") from error
 
 
 def _explain_refusal(path: Path, error: str) -> str:
