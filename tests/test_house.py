@@ -54,6 +54,7 @@ KNOWN_ONLY_TO: dict[str, set[str]] = {
     "pydantic": {"project"},
     "yaml": {"archive", "project", "model", "serve"},
     "fsspec": {"weights"},
+    "urllib3": {"weights"},
     "filelock": {"weights"},
     "pynvml": {"serve"},
     "uvicorn": {"api"},

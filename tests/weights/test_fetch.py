@@ -145,7 +145,7 @@ def test_a_stalled_answer_is_taken_up_where_it_stopped(
 
 
 def test_a_server_that_is_not_there(cache: Cache, refer: Refer, patience: Patience) -> None:
-    with pytest.raises(WeightsError, match=r"http://127\.0\.0\.1:1/w\.pt: Cannot connect"):
+    with pytest.raises(WeightsError, match=r"http://127\.0\.0\.1:1/w\.pt: cannot connect: Conn"):
         fetch(refer("http://127.0.0.1:1/w.pt"), cache, patience=patience)
 
 
