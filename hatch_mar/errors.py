@@ -17,14 +17,19 @@
      ├── UnguardedManagementError     exit 2           management off loopback without a token
      └── RequestError                          HTTP status and `type` of TorchServe's error body
           ├── BadRequestError                  400 BadRequestException
+          ├── InvalidModelError                400 InvalidModelException
+          ├── DownloadArchiveError             400 DownloadArchiveException
           ├── WrongTokenError                  401 InvalidKeyException
           ├── WrongHostError                   403 InvalidHostException
+          ├── DefaultVersionError              403 InvalidModelVersionException
           ├── ResourceNotFoundError            404 ResourceNotFoundException
           ├── ModelNotFoundError               404 ModelNotFoundException
           ├── ModelVersionNotFoundError        404 ModelVersionNotFoundException
           ├── MethodNotAllowedError            405 MethodNotAllowedException
           ├── RequestTimeoutError              408 RequestTimeoutException
+          ├── ConflictError                    409 ConflictStatusException
           ├── BodyTooLargeError                413 a bare answer, as TorchServe's
+          ├── RegistrationError                500 InternalServerException
           ├── ServiceUnavailableError          503 ServiceUnavailableException
           └── PredictionFailedError            5xx InternalServerException
 
@@ -78,6 +83,16 @@ class ProblemsError(HatchMarError):
         count = len(self.problems)
         head = f"hatch-mar: {count} problem{'s' if count != 1 else ''}"
         super().__init__("\n".join([head, *(f"  {problem}" for problem in self.problems)]))
+
+
+def explain(error: OSError) -> str:
+    """Say what the machine refused, as our own errors do: `/dist: Permission denied`."""
+    reason = error.strerror or str(error)
+    if error.filename is not None:
+        return f"{error.filename}: {reason}"
+    if isinstance(error, FileNotFoundError):  # of no file: it was asked where it is
+        return "the current directory has been removed; change to another one"
+    return reason
 
 
 class ArchiveError(HatchMarError):
@@ -172,6 +187,20 @@ class BadRequestError(RequestError):
     type = "BadRequestException"
 
 
+class InvalidModelError(RequestError):
+    """An archive that is none, or says too little to be served."""
+
+    status = 400
+    type = "InvalidModelException"
+
+
+class DownloadArchiveError(RequestError):
+    """An archive that could not be fetched."""
+
+    status = 400
+    type = "DownloadArchiveException"
+
+
 class WrongTokenError(RequestError):
     """A management request without the token, or with a wrong one."""
 
@@ -184,6 +213,13 @@ class WrongHostError(RequestError):
 
     status = 403
     type = "InvalidHostException"
+
+
+class DefaultVersionError(RequestError):
+    """A default version that others are still served beside."""
+
+    status = 403
+    type = "InvalidModelVersionException"
 
 
 class ResourceNotFoundError(RequestError):
@@ -221,10 +257,23 @@ class RequestTimeoutError(RequestError):
     type = "RequestTimeoutException"
 
 
+class ConflictError(RequestError):
+    """A version that is served already."""
+
+    status = 409
+    type = "ConflictStatusException"
+
+
 class BodyTooLargeError(RequestError):
     """A body above the limit."""
 
     status = 413
+
+
+class RegistrationError(RequestError):
+    """A model that could not be brought up, or down."""
+
+    type = "InternalServerException"
 
 
 class ServiceUnavailableError(RequestError):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from hatch_mar import __version__
-from hatch_mar.errors import HatchMarError, ModelError
+from hatch_mar.errors import HatchMarError, ModelError, explain
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -27,6 +27,7 @@ SUBCOMMANDS = (
     "export",
     "init",
     "inspect",
+    "lock",
     "plan",
     "pull",
     "schema",
@@ -73,6 +74,7 @@ def orderly_exit() -> Iterator[None]:
     The error of a model is preceded by the traceback of the handler that raised it.
     `HATCH_MAR_DEBUG=1` lets everything through.
     """
+    _open_missing_streams()
     try:
         yield
     except (HatchMarError, OSError) as error:
@@ -80,8 +82,18 @@ def orderly_exit() -> Iterator[None]:
             raise
         if isinstance(error, ModelError) and error.traceback:
             click.echo(error.traceback.rstrip("\n"), err=True)
-        message = str(error)
+        message = str(error) if isinstance(error, HatchMarError) else explain(error)
         click.echo(
             message if message.startswith("hatch-mar:") else f"hatch-mar: {message}", err=True
         )
         sys.exit(error.exit_code if isinstance(error, HatchMarError) else 1)
+
+
+def _open_missing_streams() -> None:
+    """Stand in for the standard streams that a caller has closed, as `>&-` does.
+
+    Else the next file that is opened gets their numbers, and what workers print.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: PTH123, SIM115 - for good

@@ -33,12 +33,17 @@ def say(line: str) -> None:
     """Print `line`. Who has closed our stdout loses what we say, not what we do.
 
     Characters that the terminal's encoding does not have are escaped.
+
+    Raises:
+        HatchMarError: it cannot be written: who keeps it in a file would have half of it.
     """
     try:
         click.echo(line if _can_print(line) else _escape(line))
-    except OSError:
+    except OSError as error:
         # Else what is in the buffer would be tried again, and fail again, at the very end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):
+            raise HatchMarError(f"standard output: cannot be written: {error.strerror}") from error
 
 
 def emit(document: Mapping[str, Any] | Sequence[Any]) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from hatch_mar.cli.archive import AbbreviatingCommand, archiver_options, write_order
-from hatch_mar.errors import HatchMarError
+from hatch_mar.errors import HatchMarError, explain
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,7 +35,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except (HatchMarError, OSError) as error:
         if os.environ.get("HATCH_MAR_DEBUG") == "1":
             raise
-        click.echo(f"ERROR - {str(error).removeprefix('hatch-mar: ')}", err=True)
+        message = str(error) if isinstance(error, HatchMarError) else explain(error)
+        click.echo(f"ERROR - {message.removeprefix('hatch-mar: ')}", err=True)
         sys.exit(1)
     sys.exit(0)
 

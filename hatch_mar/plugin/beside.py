@@ -55,14 +55,20 @@ class StagedArchive:
         """Write the archive of `plan`, to be put at `path`.
 
         Raises:
-            ArchiveError: a source cannot be read, or changes meanwhile.
-            OSError: there is no place to write to.
+            ArchiveError: a source cannot be read, or changes meanwhile; or there is no place to
+                write to.
         """
-        path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
-        self._scratch = tempfile.TemporaryDirectory(
-            prefix=STAGED, dir=path.parent, ignore_cleanup_errors=True
-        )
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._scratch = tempfile.TemporaryDirectory(
+                prefix=STAGED, dir=path.parent, ignore_cleanup_errors=True
+            )
+        except OSError as error:
+            raise ArchiveError(
+                f"{path.parent}: cannot be written to: {error.strerror}; name another place for "
+                f"the archive: {DIRECTORY_VARIABLE}, or tool.mar.archive.directory"
+            ) from error
         self._staged = Path(self._scratch.name, path.name)
         self.seal = write_archive(plan, self._staged)
 

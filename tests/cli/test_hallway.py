@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import click
 import pytest
@@ -12,9 +13,6 @@ import pytest
 from hatch_mar import __version__
 from hatch_mar.cli import SUBCOMMANDS, orderly_exit, program
 from hatch_mar.errors import ArchiveError, HandlerError, Problem, ProblemsError
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -85,3 +83,55 @@ def test_debugging_lets_the_error_through(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv("HATCH_MAR_DEBUG", "1")
     with pytest.raises(ArchiveError), orderly_exit():
         raise ArchiveError("x.mar: not a zip file")
+
+
+SHELL = """
+import os, subprocess, sys
+os.close(int(sys.argv[1]))
+os.execv(sys.executable, [sys.executable, "-m", "hatch_mar", *sys.argv[2:]])
+"""
+
+
+@pytest.mark.parametrize("stream", ["0", "1", "2"])
+def test_a_stream_that_is_closed_is_nobodys_error(stream: str, tmp_path: Path) -> None:
+    """`>&-`: Python then has no stdout at all, and its number is the next file's."""
+    command = [sys.executable, "-c", SHELL, stream, "schema"]
+    result = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert (result.stdout == "") is (stream == "1")
+
+
+def test_output_that_cannot_be_kept_is_an_error() -> None:
+    """`hatch-mar adopt x.mar > pyproject.toml`, and the disk is full."""
+    command = [sys.executable, "-m", "hatch_mar", "schema"]
+    with Path("/dev/full").open("w") as full:
+        result = subprocess.run(command, check=False, stdout=full, stderr=subprocess.PIPE)
+    assert result.returncode == 1
+    message = b"hatch-mar: standard output: cannot be written: No space left on device\n"
+    assert result.stderr == message
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["doctor"],
+        ["adopt", "torch-model-archiver", "--model-name=m", "--version=1", "--handler=h.py"],
+    ],
+)
+def test_a_directory_that_is_gone(command: list[str], tmp_path: Path) -> None:
+    code = (
+        "import os, sys; os.rmdir(os.getcwd()); from hatch_mar.cli import main; main(sys.argv[1:])"
+    )
+    root = Path(__file__).parents[2]
+    (tmp_path / "gone").mkdir()
+    result = subprocess.run(
+        [sys.executable, "-c", code, *command],
+        cwd=tmp_path / "gone",
+        env={**os.environ, "PYTHONPATH": str(root)},
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 1
+    message = "hatch-mar: the current directory has been removed; change to another one\n"
+    assert result.stderr == message
