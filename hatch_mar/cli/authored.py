@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from hatch_mar.project.pinning import Wanted
     from hatch_mar.project.spec import MarSpec
 
 NO_HOOK = (
@@ -42,6 +43,19 @@ def read_project(root: Path, *, unanswered: bool = False) -> MarSpec:
     }
     spec = read_spec(root, hook=hook or {}, unanswered=unanswered, **fields)
     return spec if hook is not None else replace(spec, notes=(*spec.notes, NO_HOOK))
+
+
+def read_references(root: Path) -> tuple[Wanted, ...]:
+    """Return the weights that the project in `root` refers to, locked or not.
+
+    Raises:
+        ProblemsError: everything that is wrong with its settings, its weights or mar.lock.
+    """
+    from hatch_mar.project.document import find_hook, read_pyproject  # noqa: PLC0415
+    from hatch_mar.project.read import read_wanted  # noqa: PLC0415
+
+    hook, _ = find_hook(root, read_pyproject(root, []), [])
+    return read_wanted(root, hook=hook or {})
 
 
 def _ask_hatchling(root: Path, field: str) -> Any:  # noqa: ANN401 - a string or a list

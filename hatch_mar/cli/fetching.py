@@ -24,15 +24,18 @@ INTERVAL = 5.0
 
 
 @contextmanager
-def told(target: str, size: int | None, *, alone: bool = True) -> Iterator[Progress]:
+def told(
+    target: str, size: int | None, *, alone: bool = True, verb: str = "fetching"
+) -> Iterator[Progress]:
     """Yield the `progress` of a fetch of `target`, that shows it on standard error.
 
     Args:
         target: What is fetched, as the author named it.
         size: Bytes of it, if they are known before the store says.
         alone: Whether nothing else is fetched at the same time; two bars cannot share a terminal.
+        verb: What is done to it.
     """
-    label = f"fetching {visible(target)}"
+    label = f"{verb} {visible(target)}"
     if alone and sys.stderr.isatty():
         with ExitStack() as stack:
             yield _Bar(label, size, stack)

@@ -12,7 +12,7 @@ from hatch_mar.archive.measure import hash_stream
 from hatch_mar.archive.names import fold
 from hatch_mar.archive.unpack import open_extra_files
 from hatch_mar.errors import ArchiveError
-from hatch_mar.weights.digest import hash_file
+from hatch_mar.weights.digest import hash_once
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -69,7 +69,7 @@ def _digest(where: Path | bytes | _Packed | None) -> str | None:
     if isinstance(where, bytes):
         return hashlib.sha256(where).hexdigest()
     if isinstance(where, Path):
-        return hash_file(where)[0]
+        return hash_once(where)
     if where is None:
         return None
     with closing(open_extra_files(where.tarball)) as members, members.open(where.name) as file:

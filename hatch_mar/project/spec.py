@@ -76,6 +76,8 @@ class WeightsFile:
     """Whether model-config.yaml alone says where it is on the server's disk: the manifest does not
     name it, so that handlers look there in TorchServe as well."""
     trusted_pickle: bool = False
+    named_by: str = ""
+    """Target of the file that names this one, if the author did not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

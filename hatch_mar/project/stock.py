@@ -49,7 +49,11 @@ def note_loading(
 
     `model_path` is where the author's model-config.yaml says that the weights are, if it does.
     """
-    placed = {file.target: file.reference is not None for file in weights if not file.at_path}
+    placed = {
+        file.target: file.reference is not None
+        for file in weights
+        if not file.at_path and not file.named_by
+    }
     if handler.initialize == "inherited" and model_path is not None and not placed:
         obstacle = UNTRAINED if runtime == "eager" else NO_PATH
         reading.note_stock(f"handler.model_path: {obstacle}")
