@@ -106,8 +106,8 @@ def _refuse_offline(wanted: Iterable[_Wanted], cache: Cache) -> None:
         if not each.present and not any(map(is_local, _sources(_nearer(each.reference, cache))))
     }
     if rows:
-        count = f"{len(rows)} file{'s are' if len(rows) > 1 else ' is'}"
-        head = f"{count} not in {cache.directory}, and {OFFLINE_VARIABLE} forbids to fetch:"
+        count, them = ("1 file is", "it") if len(rows) == 1 else (f"{len(rows)} files are", "them")
+        head = f"{count} not in {cache.directory}, and {OFFLINE_VARIABLE} forbids to fetch {them}:"
         remedy = f"unset {OFFLINE_VARIABLE}, or copy the cache of a machine that has them"
         raise OfflineError("\n".join([head, *columns(rows.values()), remedy]))
 
@@ -165,7 +165,9 @@ def _render(names: Sequence[str], wanted: Sequence[_Wanted], cache: Cache) -> It
     for name in dict.fromkeys(names):
         files = [each for each in wanted if each.model == name]
         yield (
-            f"{visible(name)}:" if files else f"{visible(name)}: names no weights: it has them all"
+            f"{visible(name)}:"
+            if files
+            else f"{visible(name)}: names no weights, all of them are in it"
         )
         yield from columns(
             (
