@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import secrets
 import shutil
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, BinaryIO
+
+from hatch_mar.archive.manifest import MANIFEST_NAME
+from hatch_mar.errors import ArchiveError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -71,13 +74,38 @@ def scratch_directory(parent: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def set_aside(path: Path) -> Iterator[None]:
-    """Move the directory `path` away: for good if the block ends well, else it comes back."""
+def set_aside(path: Path) -> Iterator[Path]:
+    """Move `path` away, and yield where: for good if the block ends well, else it comes back."""
     aside = _beside(path)
     path.rename(aside)
     try:
-        yield
+        yield aside
     except BaseException:
         aside.rename(path)
         raise
-    shutil.rmtree(aside, ignore_errors=True)
+    remove(aside)
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a directory, as far as that can be done."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with suppress(OSError):
+            path.unlink()
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[None]:
+    """Set an archive aside that is a directory: no rename puts one in the place of another.
+
+    Raises:
+        ArchiveError: there is a directory at `path` that is something else.
+    """
+    if not path.is_dir() or not any(path.iterdir()):
+        yield
+        return
+    if not (path / MANIFEST_NAME).is_file():
+        raise ArchiveError(f"{path}: a directory that is no model archive; remove it or rename it")
+    with set_aside(path):
+        yield

@@ -14,11 +14,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO, Protocol
 
-from hatch_mar.archive.manifest import MANIFEST_NAME, Manifest
 from hatch_mar.archive.measure import MeasuredReader, Sha256
 from hatch_mar.archive.names import NameLedger
 from hatch_mar.archive.seal import SEAL_NAME, Digest, Packing, Seal
-from hatch_mar.archive.staging import set_aside, staged_directory, staged_file
+from hatch_mar.archive.staging import replacing, staged_directory, staged_file
 from hatch_mar.archive.stamp import parse_stamp, zip_date
 from hatch_mar.archive.tarball import CHUNK, tar_entry, tar_writer
 from hatch_mar.archive.zipwriter import ZipWriter
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
+    from hatch_mar.archive.manifest import Manifest
     from hatch_mar.archive.measure import Advance
     from hatch_mar.archive.plan import Member, Plan
 
@@ -260,16 +260,5 @@ def _box(path: Path, recipe: Recipe) -> Iterator[_Box]:
             with staged_file(path) as file, tar_writer(file, gzip=True) as tar:
                 yield _TarBox(tar, recipe)
         case "dir":
-            with _room_for(path), staged_directory(path) as directory:
+            with replacing(path), staged_directory(path) as directory:
                 yield _DirectoryBox(directory)
-
-
-@contextmanager
-def _room_for(path: Path) -> Iterator[None]:
-    if not path.is_dir() or not any(path.iterdir()):
-        yield
-        return
-    if not (path / MANIFEST_NAME).is_file():
-        raise ArchiveError(f"{path}: a directory that is no model archive; remove it or rename it")
-    with set_aside(path):
-        yield

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import tempfile
-from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hatch_mar.archive.manifest import MANIFEST_NAME
 from hatch_mar.archive.staging import PREFIX as STAGED
-from hatch_mar.archive.staging import set_aside
+from hatch_mar.archive.staging import replacing
 from hatch_mar.archive.write import write_archive
 from hatch_mar.errors import ArchiveError, Problem, ProblemsError
 
@@ -79,22 +77,13 @@ class StagedArchive:
             ArchiveError: something is there that is no archive.
             OSError: it cannot be moved.
         """
-        with set_aside(self.path) if _is_replaceable(self.path) else nullcontext():
+        with replacing(self.path):
             self._staged.replace(self.path)
         self.discard()
 
     def discard(self) -> None:
         """Remove what has not been put in its place."""
         self._scratch.cleanup()
-
-
-def _is_replaceable(path: Path) -> bool:
-    """Tell whether `path` is a directory archive: a directory cannot be replaced in one step."""
-    if not path.is_dir() or not any(path.iterdir()):
-        return False
-    if not (path / MANIFEST_NAME).is_file():
-        raise ArchiveError(f"{path}: a directory that is no model archive; remove it or rename it")
-    return True
 
 
 def is_wanted(spec: MarSpec, environ: Mapping[str, str]) -> bool:

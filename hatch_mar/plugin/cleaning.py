@@ -1,4 +1,4 @@
-"""What `hatch clean` removes: the archives that builds left, and nothing else.
+"""What `hatch clean` removes: the archives that builds left, killed ones halfway, and nothing else.
 
 An archive of ours is known by its seal. Somebody else's `.mar` is not ours to remove, and neither
 is, where several projects put their archives, another project's.
@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from hatch_mar.archive.read import open_archive
 from hatch_mar.archive.seal import SEAL_NAME
+from hatch_mar.archive.staging import PREFIX as STAGED
+from hatch_mar.archive.staging import remove
 from hatch_mar.errors import HatchMarError, ProblemsError
 from hatch_mar.plugin.beside import archive_directory
 from hatch_mar.project.read import read_spec
@@ -39,6 +41,8 @@ def clean(
         OSError: an archive cannot be removed.
     """
     remove_archives(build_directory)
+    for leftover in build_directory.glob(f"{STAGED}*"):
+        remove(leftover)
     try:
         spec = read_spec(
             Path(root), hook=hook, version=metadata.version, dependencies=metadata.core.dependencies

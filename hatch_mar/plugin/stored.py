@@ -14,7 +14,7 @@ import shutil
 from typing import IO, TYPE_CHECKING
 from zipfile import ZIP_DEFLATED, ZIP_STORED, ZipFile, ZipInfo
 
-from hatch_mar.archive.staging import staged_file
+from hatch_mar.archive.staging import set_aside, staged_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -28,6 +28,8 @@ CHUNK = 1024 * 1024
 def add_stored(wheel: Path, members: Iterable[Member], metadata: Iterable[Member] = ()) -> None:
     """Rewrite `wheel` in place with `members` added, and a RECORD that names them.
 
+    Until that is done no file has its name: half a wheel could be installed.
+
     Args:
         wheel: A finished wheel.
         members: Files, named by their places in the wheel.
@@ -37,7 +39,12 @@ def add_stored(wheel: Path, members: Iterable[Member], metadata: Iterable[Member
         OSError: a member cannot be read or the disk is full; `wheel` is then as it was.
     """
     mode = wheel.stat().st_mode & 0o777
-    with staged_file(wheel) as file, ZipFile(wheel) as old, ZipFile(file, "w") as new:
+    with (
+        set_aside(wheel) as incomplete,
+        staged_file(wheel) as file,
+        ZipFile(incomplete) as old,
+        ZipFile(file, "w") as new,
+    ):
         _write(old, new, _sorted(members), _sorted(metadata))
     wheel.chmod(mode)
 

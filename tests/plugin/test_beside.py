@@ -11,6 +11,7 @@ import pytest
 
 from hatch_mar.archive.manifest import MANIFEST_NAME, Manifest
 from hatch_mar.archive.read import open_archive
+from hatch_mar.archive.staging import PREFIX as STAGED
 from tests.support.builds import copy_project, only
 
 if TYPE_CHECKING:
@@ -110,6 +111,13 @@ def test_it_has_the_format_that_was_asked_for(
 def test_cleaning_removes_the_archives_of_all_versions(build: Build, shout: Path) -> None:
     build(shout)
     shutil.copy(shout / "dist" / MAR, shout / "dist" / "shout-0.2.mar")
+    build(shout, arguments=("--clean-only",))
+    assert list((shout / "dist").iterdir()) == []
+
+
+def test_cleaning_removes_what_killed_builds_left(build: Build, shout: Path) -> None:
+    (shout / "dist" / f"{STAGED}0" / "deep").mkdir(parents=True)
+    (shout / "dist" / f"{STAGED}1").touch()
     build(shout, arguments=("--clean-only",))
     assert list((shout / "dist").iterdir()) == []
 

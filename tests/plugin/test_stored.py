@@ -5,22 +5,24 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import signal
 import stat
 import struct
+import subprocess
+import sys
 import zipfile
 from base64 import urlsafe_b64encode
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from hatch_mar.archive.plan import Member
+from hatch_mar.archive.staging import PREFIX
 from hatch_mar.plugin.stored import add_stored
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 WHEN = (2020, 2, 2, 0, 0, 0)
 LOCAL_HEADER = struct.Struct("<4s5H3L2H")
+ROOT = Path(__file__).parents[2]
 
 
 def row(name: str, data: bytes) -> list[str]:
@@ -118,3 +120,37 @@ def test_a_file_that_cannot_be_read_leaves_the_wheel_as_it_was(wheel: Path) -> N
         add_stored(wheel, [Member("demo/gone", wheel.with_name("gone"))])
     assert wheel.read_bytes() == before
     assert list(wheel.parent.iterdir()) == [wheel]
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from hatch_mar.archive.plan import Member
+from hatch_mar.plugin.stored import add_stored
+
+wheel, big = map(Path, sys.argv[1:])
+
+def kill(event, arguments):
+    if event == "open" and arguments[0] == str(big):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+sys.addaudithook(kill)
+add_stored(wheel, [Member("demo/big.bin", big)])
+"""
+
+
+def test_a_build_that_is_killed_leaves_no_half_wheel(wheel: Path, tmp_path: Path) -> None:
+    """Without its weights it would install, and fail when it is served."""
+    (tmp_path / "big.bin").write_bytes(b"big")
+    command = [sys.executable, "-c", KILLED, str(wheel), str(tmp_path / "big.bin")]
+    assert subprocess.run(command, check=False, cwd=ROOT).returncode == -signal.SIGKILL
+    assert not wheel.exists()
+    assert all(path.name.startswith(PREFIX) for path in tmp_path.iterdir() if path.suffix != ".bin")
+
+
+def test_what_fails_leaves_the_wheel_as_it_was(wheel: Path, tmp_path: Path) -> None:
+    before = wheel.read_bytes()
+    with pytest.raises(FileNotFoundError):
+        add_stored(wheel, [Member("demo/big.bin", tmp_path / "gone.bin")])
+    assert wheel.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [wheel]
