@@ -23,6 +23,7 @@ from hatch_mar.cli.environment import (
     look_at_old_programs,
     look_at_python,
     look_at_variables,
+    missing_of,
     missing_requirements,
     note,
     ok,
@@ -137,29 +138,43 @@ def _is_free(port: int) -> bool:
 
 
 def look_at_cache(environ: Mapping[str, str]) -> Iterator[Finding]:
-    """Yield where fetched weights are kept, how much is there, and how much would still fit."""
+    """Yield where fetched weights are kept, how much is there, and what would still fit."""
     from hatch_mar.errors import WeightsError  # noqa: PLC0415 - see hatch_mar.cli
-    from hatch_mar.weights.cache import default_directory  # noqa: PLC0415
+    from hatch_mar.weights.cache import Cache  # noqa: PLC0415
+    from hatch_mar.weights.fetch import is_offline  # noqa: PLC0415
     from hatch_mar.weights.size import render_size  # noqa: PLC0415
+    from hatch_mar.weights.upkeep import list_items  # noqa: PLC0415
 
+    if is_offline(environ):
+        yield note("offline", "HATCH_MAR_OFFLINE is set: what is not in the cache is not fetched")
     try:
-        directory = default_directory(environ)
+        cache = Cache(environ=environ)
     except WeightsError as error:
         yield note("cache", "nobody knows where it would be", str(error))
         return
+    directory = cache.directory
     there = next(each for each in (directory, *directory.parents) if each.exists())
-    if not (there.is_dir() and os.access(there, os.W_OK | os.X_OK)):
+    if not there.is_dir() or (there != directory and not _is_writable(there)):
         message = f"{directory} cannot be written"
         yield problem("cache", message, "set HATCH_MAR_CACHE_DIR to a directory that can")
         return
-    files = [path for path in directory.rglob("*") if path.is_file()]
-    held = render_size(sum(path.stat().st_size for path in files))
+    items = list_items(cache)
+    held = render_size(sum(item.size for item in items))
     free = shutil.disk_usage(there).free
-    message = f"{directory}: {held} in {len(files)} files, {render_size(free)} free"
-    if free < LITTLE_ROOM:
-        yield note("cache", message, "make room, or set HATCH_MAR_CACHE_DIR to another disk")
+    files = f"{len(items)} file{'' if len(items) == 1 else 's'}"
+    message = f"{directory}: {held} in {files}, {render_size(free)} free"
+    if not _is_writable(there):
+        remedy = "nothing new can be fetched; set HATCH_MAR_CACHE_DIR to a directory that can"
+        yield note("cache", f"{directory} cannot be written: {held} in {files}", remedy)
+    elif free < LITTLE_ROOM:
+        remedy = "make room (hatch-mar cache prune), or set HATCH_MAR_CACHE_DIR to another disk"
+        yield note("cache", message, remedy)
     else:
         yield ok("cache", message)
+
+
+def _is_writable(directory: Path) -> bool:
+    return os.access(directory, os.W_OK | os.X_OK)
 
 
 def examine_for(target: str, environ: Mapping[str, str]) -> Iterator[Finding]:
@@ -235,7 +250,11 @@ def _look_at_references(
             yield ok(name, f"{reference.target} is in the cache")
         elif is_offline(environ):
             message = f"{reference.target} is not in the cache, and HATCH_MAR_OFFLINE is set"
-            yield problem(name, message, "fetch it where there is a network, or unset it")
+            yield problem(name, message, "hatch-mar pull it where there is a network, or unset it")
+        elif missing := missing_of(reference.source.partition(":")[0]):
+            message = f"{reference.target} has to be fetched, which needs {', '.join(missing)}"
+            extra = reference.source.partition(":")[0]
+            yield problem(name, message, f"pip install 'hatch-mar[{extra}]'")
         else:
             yield note(name, f"{reference.target} will be fetched when the model is served")
 

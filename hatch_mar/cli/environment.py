@@ -122,7 +122,7 @@ def look_at_extras() -> Iterator[Finding]:
     metadata = importlib.metadata.metadata("hatch-mar")
     for extra in metadata.get_all("Provides-Extra") or ():
         wanted = list(_our_requirements(extra))
-        lacking = [str(each) for each in wanted if not _is_met(each)]
+        lacking = missing_of(extra)
         have = ", ".join(
             f"{each.name} {version}" for each in wanted if (version := _version(each.name))
         )
@@ -134,6 +134,11 @@ def look_at_extras() -> Iterator[Finding]:
         else:
             missing = ", ".join(line.partition(";")[0].strip() for line in lacking)
             yield note(topic, f"incomplete: lacks {missing}", f"pip install 'hatch-mar[{extra}]'")
+
+
+def missing_of(extra: str) -> list[str]:
+    """Return what one of our extras would bring and is missing or too old, as requirements."""
+    return [str(each) for each in _our_requirements(extra) if not _is_met(each)]
 
 
 def look_at_variables(environ: Mapping[str, str]) -> Iterator[Finding]:

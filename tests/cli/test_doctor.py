@@ -94,9 +94,19 @@ def test_a_port_that_is_taken(
 
 def test_a_cache_that_is_in_use(capsys: pytest.CaptureFixture[str], cache: Path) -> None:
     (cache / "sha256" / "ab").mkdir(parents=True)
-    (cache / "sha256" / "ab" / "abcd").write_bytes(b"x" * 1500)
+    (cache / "sha256" / "ab" / ("ab" * 32)).write_bytes(b"x" * 1500)
     (message,) = (message for _, message in told(doctor(capsys)[1], "cache"))
-    assert message.startswith(f"{cache}: 1.5 kB in 1 files, ")
+    assert message.startswith(f"{cache}: 1.5 kB in 1 file, ")
+
+
+def test_whether_it_is_offline(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert told(doctor(capsys)[1], "offline") == []
+    monkeypatch.setenv("HATCH_MAR_OFFLINE", "1")
+    ((state, message),) = told(doctor(capsys)[1], "offline")
+    assert state == "note"
+    assert message.startswith("HATCH_MAR_OFFLINE is set")
 
 
 def test_a_cache_that_is_no_directory(capsys: pytest.CaptureFixture[str], cache: Path) -> None:

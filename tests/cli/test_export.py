@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import subprocess
 import sys
@@ -152,14 +153,32 @@ def test_weights_that_are_gone(hatch_mar: Program, tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+def alter(cache: Path) -> tuple[Path, os.stat_result]:
+    """Write other bytes into the one file of the cache; return it, and what it was before."""
+    (cached,) = (file for file in (cache / "sha256").rglob("*") if file.is_file())
+    before = cached.stat()
+    cached.chmod(0o644)
+    cached.write_bytes(WEIGHTS[::-1])
+    return cached, before
+
+
 def test_a_cached_file_that_was_altered(
     hatch_mar: Program, weights_cache: Path, tmp_path: Path
 ) -> None:
     path = write_referring(tmp_path)
     hatch_mar("export", path, "--embed", "-d", tmp_path / "out")
-    (cached,) = (file for file in (weights_cache / "sha256").rglob("*") if file.is_file())
-    cached.chmod(0o644)
-    cached.write_bytes(WEIGHTS[::-1])
+    cached, _ = alter(weights_cache)
+    said = hatch_mar("export", path, "--embed", "-d", tmp_path / "again")
+    assert said.code == 0, "it was fetched again"
+    assert cached.read_bytes() == WEIGHTS
+
+
+def test_a_cached_file_that_rots(hatch_mar: Program, weights_cache: Path, tmp_path: Path) -> None:
+    """No time tells of it, but whoever embeds a file hashes it."""
+    path = write_referring(tmp_path)
+    hatch_mar("export", path, "--embed", "-d", tmp_path / "out")
+    cached, before = alter(weights_cache)
+    os.utime(cached, ns=(before.st_atime_ns, before.st_mtime_ns))
     said = hatch_mar("export", path, "--embed", "-d", tmp_path / "again")
     assert said.code == ArchiveError.exit_code
     assert f"{cached} is not what was locked" in said.err

@@ -58,6 +58,7 @@ def test_what_is_there_is_not_fetched_again(
     path = write_referring(tmp_path, source=tap.serve("/w.bin", WEIGHTS))
     for state in ("fetched", "present"):
         document = hatch_mar("pull", path, "--json").document
+        assert document["directory"] == str(weights_cache)
         (file,) = document["files"]
         assert file.pop("path").startswith(str(weights_cache / "sha256"))
         assert len(file.pop("sha256")) == 64
@@ -69,7 +70,6 @@ def test_what_is_there_is_not_fetched_again(
             "state": state,
         }
     assert tap.asked == ["/w.bin"]
-    assert document["directory"] == str(weights_cache)
 
 
 @pytest.mark.usefixtures("weights_cache")
