@@ -57,7 +57,11 @@ _METADATA_NAMES = frozenset(
         "metadata.tencentyun.com",
     }
 )
+_UNICAST = ip_network("2000::/3")
+"""All that is assigned of IPv6 for the internet (RFC 4291)."""
 _NAT64 = ip_network("64:ff9b::/96")
+_COMPATIBLE = ip_network("::/96")
+"""IPv4 in IPv6 as it was once written (RFC 4291, 2.5.5.1)."""
 
 
 class Zone(Enum):
@@ -107,7 +111,8 @@ class Network:
             return Zone.METADATA
         if any(address in network for network in self.public):
             return Zone.PUBLIC
-        is_public = address.is_global and not address.is_multicast
+        assigned = isinstance(address, IPv4Address) or address in _UNICAST or address in _NAT64
+        is_public = assigned and address.is_global and not address.is_multicast
         return Zone.PUBLIC if is_public else Zone.PRIVATE
 
     def addresses_of(self, host: str, port: int, *, from_public: bool) -> list[tuple[str, Zone]]:
@@ -175,6 +180,6 @@ def _inside(address: IPv4Address | IPv6Address) -> list[IPv4Address]:
     if isinstance(address, IPv4Address):
         return []
     found = [address.ipv4_mapped, address.sixtofour, *(address.teredo or ())]
-    if address in _NAT64:
+    if address in _NAT64 or address in _COMPATIBLE:
         found.append(IPv4Address(int(address) & 0xFFFFFFFF))
     return [each for each in found if each is not None]

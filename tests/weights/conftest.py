@@ -5,9 +5,13 @@ from __future__ import annotations
 import hashlib
 import re
 import threading
+import zlib
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -16,7 +20,9 @@ from hatch_mar.weights.fetch import Patience
 from hatch_mar.weights.reference import Reference
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    import ssl
+    from collections.abc import Iterator
+    from email.message import Message
     from pathlib import Path
 
 DATA = bytes(range(256)) * 12_000
@@ -35,23 +41,29 @@ class Fault:
     length: int | None = None
     """Claim this Content-Length."""
     headers: dict[str, str] = field(default_factory=dict)
+    becomes: bytes | None = None
+    """After this answer, the file has these bytes."""
 
 
 class Site:
     """The server's state: files by path, faults for the next answers, what was asked."""
 
-    def __init__(self) -> None:
+    def __init__(self, url: str) -> None:
         self.files: dict[str, bytes] = {}
         self.faults: list[Fault] = []
         self.ranges = True
+        self.tags = True
+        """Whether answers have a strong ETag."""
         self.redirects: dict[str, str] = {}
         self.asked: list[str] = []
         """One entry per request: its path, and its Range header if it had one."""
+        self.headers: list[Message] = []
+        """The headers of each request."""
         self.sent = threading.Event()
         """Set when a stalling answer has sent its bytes."""
         self.over = threading.Event()
         """Set by the test, or after it, to end what stalls."""
-        self.url = ""
+        self.url = url
 
     def fail(self, times: int = 1, **fault: Any) -> None:
         """Let the next answers go wrong: the fields are those of `Fault`."""
@@ -70,29 +82,43 @@ class _Handler(BaseHTTPRequestHandler):
         site = self.site
         wanted = self.headers.get("Range")
         site.asked.append(f"{self.path} {wanted}" if wanted else self.path)
-        if self.path in site.redirects:
+        site.headers.append(self.headers)
+        path = urlsplit(self.path).path  # a proxy is asked for whole URLs
+        if path in site.redirects:
             self.send_response(302)
-            self.send_header("Location", site.redirects[self.path])
+            self.send_header("Location", site.redirects[path])
             self.end_headers()
             return
         fault = site.faults.pop(0) if site.faults else Fault()
-        data = site.files.get(self.path.partition("?")[0])
+        data = site.files.get(path)
+        if fault.becomes is not None:
+            site.files[path] = fault.becomes
         if fault.status is not None or data is None:
-            self.send_error(fault.status or 404)
+            self._answer(fault.status or 404, b"", fault)
             return
-        found = re.fullmatch(r"bytes=(\d+)-", wanted or "") if site.ranges else None
-        start = int(found[1]) if found else 0
+        tag = f'"{zlib.crc32(data)}"' if site.tags else None
+        found = re.fullmatch(r"bytes=(\d+)-(\d*)", wanted or "") if site.ranges else None
+        if found and self.headers.get("If-Range") not in {None, tag}:
+            found = None
+        start, stop = 0, len(data)
+        if found:
+            start, stop = int(found[1]), min(int(found[2] or len(data)) + 1, len(data))
         if start and start >= len(data):
-            self.send_error(416)
+            self._answer(416, b"", fault)
             return
-        self.send_response(206 if start else 200)
-        if start:
-            self.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
-        self.send_header("Content-Length", str(fault.length or len(data) - start))
+        if tag is not None:
+            fault.headers.setdefault("ETag", tag)
+        if found:
+            fault.headers.setdefault("Content-Range", f"bytes {start}-{stop - 1}/{len(data)}")
+        self._answer(206 if found else 200, data[start:stop], fault)
+
+    def _answer(self, status: int, data: bytes, fault: Fault) -> None:
+        self.send_response(status)
+        self.send_header("Content-Length", str(fault.length or len(data)))
         for name, value in fault.headers.items():
             self.send_header(name, value)
         self.end_headers()
-        self._send(data[start:], fault)
+        self._send(data, fault)
 
     def _send(self, data: bytes, fault: Fault) -> None:
         try:
@@ -108,20 +134,38 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
 
+Start = Callable[..., Site]
+
+
 @pytest.fixture
-def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+def start_site(monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
+    """Return a function that starts a web site on an address, with TLS if it is given a context."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1,127.0.0.2,localhost")
+    monkeypatch.setenv("NETRC", "/nonexistent")
+    with ExitStack() as stack:
+
+        def start(address: str = "127.0.0.1", tls: ssl.SSLContext | None = None) -> Site:
+            server = ThreadingHTTPServer((address, 0), BaseHTTPRequestHandler)
+            site = Site(f"http{'s' if tls else ''}://{address}:{server.server_port}")
+            server.RequestHandlerClass = type("Handler", (_Handler,), {"site": site})
+            if tls is not None:
+                server.socket = tls.wrap_socket(server.socket, server_side=True)
+                server.handle_error = lambda *_: None  # type: ignore[method-assign]
+            thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+            thread.start()
+            stack.callback(server.server_close)
+            stack.callback(thread.join)
+            stack.callback(server.shutdown)
+            stack.callback(site.over.set)
+            return site
+
+        yield start
+
+
+@pytest.fixture
+def site(start_site: Start) -> Site:
     """A web site that serves what a test gives it."""
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    site = Site()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"site": site}))
-    site.url = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    yield site
-    site.over.set()
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    return start_site()
 
 
 @pytest.fixture
