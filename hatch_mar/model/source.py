@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hatch_mar.errors import HandlerError
 from hatch_mar.model.factory import find_checkpoint, is_trusted
 
 if TYPE_CHECKING:
     from hatch_mar.model.context import Context
+
+USUAL_NAMES = ("model.safetensors.index.json", "model.safetensors")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +34,7 @@ def read_source(context: Context) -> Source:
     """Return what `context` says about the model's files.
 
     Raises:
-        HandlerError: a file that the manifest names is not there.
+        HandlerError: a file that the manifest or `handler.model_path` names is not there.
     """
     directory = Path(context.system_properties["model_dir"])
     described = (context.manifest or {}).get("model") or {}
@@ -39,6 +42,8 @@ def read_source(context: Context) -> Source:
         weights = find_checkpoint(directory, context.manifest, context.model_yaml_config or {})
     except FileNotFoundError as error:
         raise HandlerError(str(error)) from error
+    if weights is None:
+        weights = _find_in_directory(directory, context.model_yaml_config or {})
     model_file = directory / described["modelFile"] if described.get("modelFile") else None
     if model_file is not None and not model_file.is_file():
         raise HandlerError(f"{described['modelFile']}: the model file is not in the archive")
@@ -50,3 +55,14 @@ def read_source(context: Context) -> Source:
         gpu_id=context.system_properties["gpu_id"],
         max_gpu_memory=context.max_gpu_memory,
     )
+
+
+def _find_in_directory(directory: Path, config: Mapping[str, Any]) -> Path | None:
+    """Return the safetensors in the directory that `handler.model_path` names, if it is one.
+
+    They have the names there that huggingface_hub's downloads give them.
+    """
+    section = config.get("handler")
+    path = section.get("model_path") if isinstance(section, Mapping) else None
+    places = (directory / path / name for name in USUAL_NAMES) if path else ()
+    return next((place for place in places if place.is_file()), None)

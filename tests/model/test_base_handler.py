@@ -290,6 +290,92 @@ def test_weights_may_be_named_in_the_config(open_saved: Any, saved: Path, ask: A
     assert bodies(open_saved(config=config), ask, [1.0, 2.0]) == [EXPECTED]
 
 
+@pytest.mark.parametrize("where", ["beside", "above", "link"])
+def test_eager_weights_may_be_named_in_the_config(
+    open_saved: Any, saved: Path, model_dir: Path, ask: Ask, where: str
+) -> None:
+    path = {"beside": "state.safetensors", "above": str(saved / "state.safetensors")}
+    if where == "beside":
+        shutil.copy(saved / "state.safetensors", model_dir)
+    elif where == "link":
+        (model_dir / "weights").mkdir()
+        (model_dir / "weights" / "net.safetensors").symlink_to(saved / "state.safetensors")
+    config = {"handler": {"model_path": path.get(where, "weights/net.safetensors")}}
+    model = open_saved(None, "path_net.py", config=config)
+    assert bodies(model, ask, [1.0, 2.0]) == [EXPECTED]
+
+
+def write_shards(model_dir: Path, weights: Any) -> dict[str, Any]:
+    """Write one shard for each tensor, and their index; return the config that names it."""
+    save_file = pytest.importorskip("safetensors.torch").save_file
+    placed = {key: f"{key}.safetensors" for key in weights}
+    for key, name in placed.items():
+        save_file({key: weights[key]}, str(model_dir / name))
+    (model_dir / "model.safetensors.index.json").write_text(json.dumps({"weight_map": placed}))
+    return {"handler": {"model_path": "model.safetensors.index.json"}}
+
+
+def test_eager_weights_may_be_in_shards(
+    open_saved: Any, model_dir: Path, ask: Ask, weights: Any
+) -> None:
+    model = open_saved(None, "shard_net.py", config=write_shards(model_dir, weights))
+    assert bodies(model, ask, [1.0, 2.0]) == [EXPECTED]
+
+
+def test_shards_without_architecture_are_named(
+    make_model: MakeModel, load_model: Load, model_dir: Path, weights: Any
+) -> None:
+    options = make_model(handler="base_handler", config=write_shards(model_dir, weights))
+    with pytest.raises(HandlerError, match=r"index\.json: holds weights without their arch"):
+        load_model(options)
+
+
+def test_a_directory_in_the_config_may_hold_weights_under_their_usual_name(
+    open_saved: Any, model_dir: Path, ask: Ask, weights: Any
+) -> None:
+    (model_dir / "net").mkdir()
+    write_shards(model_dir / "net", weights)
+    model = open_saved(None, "folder_net.py", config={"handler": {"model_path": "net"}})
+    assert bodies(model, ask, [1.0, 2.0]) == [EXPECTED]
+
+
+@pytest.mark.parametrize("graph", ["link", "file"])
+def test_onnx_finds_its_data_behind_links(
+    open_saved: Any, saved: Path, model_dir: Path, ask: Ask, graph: str
+) -> None:
+    onnx = pytest.importorskip("onnx")
+    root, cached = model_dir.parent, {}
+    for digest in ("ab", "cd"):
+        cached[digest] = root / "cache" / digest / f"{digest}12"
+        cached[digest].parent.mkdir(parents=True)
+    data = {"location": "net.data", "save_as_external_data": True, "size_threshold": 0}
+    onnx.save(onnx.load(str(saved / "dynamic.onnx")), str(root / "net.onnx"), **data)
+    (root / "net.data").rename(cached["ab"])
+    (root / "net.onnx").rename(cached["cd"] if graph == "link" else model_dir / "net.onnx")
+    if graph == "link":
+        (model_dir / "net.onnx").symlink_to(cached["cd"])
+    (model_dir / "net.data").symlink_to(cached["ab"])
+    model = open_saved(config={"handler": {"model_path": "net.onnx"}})
+    assert bodies(model, ask, [1.0, 2.0]) == [EXPECTED]
+
+
+def test_onnx_data_outside_of_the_model_directory_is_refused(
+    saved: Path, model_dir: Path, make_model: MakeModel, load_model: Load
+) -> None:
+    onnx = pytest.importorskip("onnx")
+    graph = onnx.load(str(saved / "dynamic.onnx"))
+    data = {"location": "net.data", "save_as_external_data": True, "size_threshold": 0}
+    onnx.save(graph, str(model_dir / "net.onnx"), **data)
+    (model_dir / "net.data").rename(model_dir.parent / "net.data")
+    written = onnx.load(str(model_dir / "net.onnx"), load_external_data=False)
+    for tensor in written.graph.initializer:
+        next(each for each in tensor.external_data if each.key == "location").value = "../net.data"
+    (model_dir / "net.onnx").write_bytes(written.SerializeToString())
+    options = make_model(handler="base_handler", manifest={"serializedFile": "net.onnx"})
+    with pytest.raises(HandlerError, match=r"net\.onnx: cannot be loaded: .*External data path"):
+        load_model(options)
+
+
 @pytest.mark.parametrize(
     ("files", "manifest", "said"),
     [
