@@ -143,9 +143,42 @@ def _megabytes(results: dict[str, Any]) -> str:
     return f"{results['sizes']['float32'] / 1e6:.0f}"
 
 
+def tabulate_warm_start(results: dict[str, Any]) -> str:
+    starts: list[dict[str, Any]] = results["starts"]
+
+    def of(what: str, key: str) -> list[float]:
+        return [start[key] for start in starts if start["what"] == what]
+
+    server, script = "hatch-mar serve", "script"
+    keys = {"seconds": 2, "pss": 0, "read_mb": 0}
+    rows = [
+        [what, *(_spread(of(what, key), digits) for key, digits in keys.items())]
+        for what in (script, server)
+    ]
+    ratio = median(of(server, "seconds")) / median(of(script, "seconds"))
+    read = max(of(server, "read_mb"))
+    goals = [
+        ["time to the first answer, against the script", "at most 1.3", f"{ratio:.2f}"],
+        [
+            "read, not mapped, by all of the server, MB",
+            f"far below {results['size'] / 1e6:.0f}",
+            f"{read:.0f}",
+        ],
+    ]
+    return "\n\n".join(
+        (
+            _markdown(["program", "seconds to the first answer", "PSS MB", "read MB"], rows),
+            _markdown(["goal", "aim", "measured"], goals),
+            f"{results['size'] / 1e6:.0f} MB of float32 weights. " + _conditions(results),
+            "Versions: " + _versions(results["versions"]) + ".",
+        )
+    )
+
+
 TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "echo": tabulate_echo,
     "start": tabulate_start,
+    "warm-start": tabulate_warm_start,
     "packaging": tabulate_packaging,
     "hook": tabulate_hook,
 }

@@ -3,6 +3,7 @@
     python benchmarks/run.py echo --rounds 5      requests a second and latency, with wrk
     python benchmarks/run.py start --rounds 5     time to the first answer, and memory
     python benchmarks/run.py packaging --rounds 5 building archives and wheels of big weights
+    python benchmarks/run.py warm-start           the first answer with big weights in the cache
     python benchmarks/run.py publish              the results so far into docs/
 
 Python 3.11 and wrk are enough: what is measured is installed under `.work/`, hatch-mar from this
@@ -28,6 +29,7 @@ from benchmarks.packaging import run_packaging
 from benchmarks.peers import PEERS
 from benchmarks.report import TABLES, publish
 from benchmarks.start import run_start
+from benchmarks.warm_start import run_warm_start
 from tests.support.environment import say
 
 RESULTS = Path(__file__).with_name("results")
@@ -49,6 +51,8 @@ def main() -> None:
         )
     elif options.command == "packaging":
         results = run_packaging(rounds=options.rounds, size=options.size << 20)
+    elif options.command == "warm-start":
+        results = run_warm_start(rounds=options.rounds, size=options.size << 20)
     elif options.command == "hook":
         results = run_hook(rounds=options.rounds)
     else:
@@ -64,11 +68,13 @@ def _parse() -> argparse.Namespace:
     start = commands.add_parser("start", help="time to the first answer, and memory")
     packaging = commands.add_parser("packaging", help="building archives and wheels of big weights")
     hook = commands.add_parser("hook", help="CPU time of a build without weights")
+    warm = commands.add_parser("warm-start", help="first answer with big weights in the cache")
     commands.add_parser("publish", help="write the tables into the documentation")
-    for command in (echo, start, packaging, hook):
+    for command in (echo, start, packaging, warm, hook):
         command.add_argument("--rounds", type=int, default=5)
         command.add_argument("--into", type=Path, default=RESULTS, help="where the results go")
-    packaging.add_argument("--size", type=int, default=1024, help="MiB of float32 weights")
+    for command in (packaging, warm):
+        command.add_argument("--size", type=int, default=1024, help="MiB of float32 weights")
     echo.add_argument("--seconds", type=int, default=3, help="length of one point")
     echo.add_argument("--connections", type=int, nargs="+", default=[1, 8, 64])
     echo.add_argument("--peers", nargs="+", choices=PEERS, default=list(PEERS))
