@@ -54,8 +54,9 @@ class Config:
 
     def origin_of(self, reading: Reading, key: KeyPath) -> Origin:
         """Return where the author wrote the value at `key` of the file."""
-        if key in self.placed:
-            return reading.origin(self.placed[key])
+        for depth in range(len(key), 0, -1):
+            if key[:depth] in self.placed:
+                return reading.origin((*self.placed[key[:depth]], *key[depth:]))
         return Origin(reading.relative(self.path) if self.path else CONVENTIONAL, render(key))
 
     def places(self) -> Iterator[tuple[str, Path]]:

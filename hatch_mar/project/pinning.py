@@ -37,6 +37,8 @@ class Wanted:
     """As the author wrote it, if so."""
     size: int | None = None
     """Likewise."""
+    in_table: bool = True
+    """Whether it is in the table `weights`: there, the author can write a digest."""
     origin: Origin
     """Where the author wrote `source`."""
     digest_origin: Origin
@@ -94,11 +96,12 @@ def find_drift(wanted: Wanted, lock: Lock) -> Iterator[Problem]:
     if locked is not None:
         yield from _find_differences(wanted, locked, lock)
     elif wanted.sha256 is None:
+        remedy = f"run `{COMMAND}`{', or write its `sha256`' if wanted.in_table else ''}"
         what = "is not in" if lock.files else "is a reference, and there is no"
         yield problem_of(
             wanted,
             f"'{conceal(wanted.source)}' {what} {LOCK_NAME}, so nobody knows which bytes you mean; "
-            f"run `{COMMAND}`, or write its `sha256`",
+            f"{remedy}",
         )
     elif is_index(wanted.target):
         yield problem_of(

@@ -134,6 +134,7 @@ class _Work:
             self._complain(wish, "source", f"{by}'{wish.source}', which leads out of the project")
         elif not path.is_file():
             why = reading.why_missing(wish.source)
+            why = why.partition(";")[0] if by else why  # it is not the author who misspelt it
             said = f"{by}'{wish.source}', which {why}" if by else f"'{wish.source}' {why}"
             self._complain(wish, "source", said)
         else:
@@ -186,6 +187,7 @@ class _Work:
             mirrors=wish.mirrors,
             sha256=wish.sha256,
             size=wish.size,
+            in_table=wish.origin is None,
             origin=self._origin(wish, "source"),
             digest_origin=self._origin(wish, "sha256"),
         )
