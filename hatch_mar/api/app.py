@@ -17,7 +17,6 @@ from starlette.routing import BaseRoute, Route
 from hatch_mar.api.answers import answer_error, make_error, make_json
 from hatch_mar.api.health import Readiness
 from hatch_mar.api.inference import PredictionRoute
-from hatch_mar.api.management import Management
 from hatch_mar.api.street import Street, respond
 from hatch_mar.errors import (
     BodyTooLargeError,
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
     from hatch_mar.api.access_log import AccessLog
-    from hatch_mar.api.guard import Guard
+    from hatch_mar.api.management import Management
     from hatch_mar.serve import Service
 
 MAX_BODY = 6_553_500
@@ -47,7 +46,7 @@ def create_app(
     readiness: Readiness | None = None,
     inference: bool = True,
     metrics: bool = True,
-    guard: Guard | None = None,
+    management: Management | None = None,
     access_log: AccessLog | None = None,
     max_request_size: int = MAX_BODY,
     max_response_size: int = MAX_BODY,
@@ -59,7 +58,7 @@ def create_app(
         readiness: what `/ping` and `/readyz` go by; the service's own health unless given.
         inference: whether predictions and `/ping` are served.
         metrics: whether `/metrics` is served.
-        guard: who may manage; None serves no management.
+        management: answers those routes; None serves none.
         access_log: where each answer is noted.
         max_request_size: bytes of a request's body; more is answered 413.
         max_response_size: bytes of a prediction; more is answered 500.
@@ -72,8 +71,8 @@ def create_app(
                 service, max_request_size=max_request_size, max_response_size=max_response_size
             )
         )
-    if guard is not None:
-        routes += Management(service, guard).routes()
+    if management is not None:
+        routes += management.routes()
     if metrics:
         routes.append(_metrics_route(service))
     app = Starlette(

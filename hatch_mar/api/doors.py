@@ -9,6 +9,7 @@ from hatch_mar.api.app import create_app
 from hatch_mar.api.fastlane import Lane
 from hatch_mar.api.guard import TOKEN_VARIABLE, Guard
 from hatch_mar.api.listeners import Listener
+from hatch_mar.api.management import Management
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from hatch_mar.api.access_log import AccessLog
     from hatch_mar.api.health import Readiness
     from hatch_mar.api.listeners import BoundSocket
+    from hatch_mar.api.operations import Operations
     from hatch_mar.serve import Service
 
 
@@ -24,6 +26,7 @@ def make_listeners(
     service: Service,
     *,
     readiness: Readiness,
+    operations: Operations,
     access_log: AccessLog | None,
     max_request_size: int,
     max_response_size: int,
@@ -40,7 +43,7 @@ def make_listeners(
             readiness=readiness,
             inference=predicts,
             metrics="metrics" in purposes,
-            guard=guard if "management" in purposes else None,
+            management=Management(operations, guard) if "management" in purposes else None,
             access_log=access_log,
             max_request_size=max_request_size,
             max_response_size=max_response_size,

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 import time
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import click
 
 from hatch_mar.cli.fetching import render_progress, told
 from hatch_mar.cli.output import say, visible
 from hatch_mar.errors import HatchMarError, ModelError
-from hatch_mar.serve import make_root, prepare, remove_rundirs
+from hatch_mar.serve import ModelStore, Registry, make_root, prepare, remove_rundirs
+from hatch_mar.serve.aside import run_aside
 from hatch_mar.weights.cache import Cache
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from hatch_mar.api.health import Readiness
     from hatch_mar.archive.read import Archive
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from hatch_mar.weights.fetch import Progress
     from hatch_mar.weights.reference import Reference
 
-T = TypeVar("T")
 _UNPACKING = "being unpacked"
 
 
@@ -61,6 +60,12 @@ class Launcher:
         self._options = options
         self._root = make_root()
         self._cache = Cache()
+        self.registry = Registry(
+            service,
+            store=ModelStore(options.model_store, allowed_urls=options.allowed_urls),
+            root=self._root,
+            cache=self._cache,
+        )
         self._launches: list[_Launch] = []
         self._stopped = False
 
@@ -84,7 +89,7 @@ class Launcher:
         await asyncio.sleep(0)
         for launch in self._launches:
             await launch.listed.wait()
-        return not all(launch.failed for launch in self._launches)
+        return not self._launches or not all(launch.failed for launch in self._launches)
 
     def close(self) -> None:
         """Stop downloads and remove the run directories."""
@@ -118,13 +123,13 @@ class Launcher:
 
     async def _prepare(self, launch: _Launch) -> Deployment:
         """Open the archive and make its run directory, in a thread: weights may take minutes."""
-        archive = await _in_thread(launch.target.open)
+        archive = await run_aside(launch.target.open)
         with archive:
             reason = self._readiness.missing.pop(launch.label, "")
             launch.label = launch.target.name or archive.manifest.model_name
             self._readiness.missing[launch.label] = reason
             launch.opened.set()
-            return await _in_thread(lambda: self._make_deployment(launch, archive))
+            return await run_aside(lambda: self._make_deployment(launch, archive))
 
     def _make_deployment(self, launch: _Launch, archive: Archive) -> Deployment:
         target, options = launch.target, self._options
@@ -184,25 +189,3 @@ def _report(label: str, error: BaseException) -> None:
     if isinstance(error, ModelError) and error.traceback:
         click.echo(error.traceback.rstrip("\n"), err=True)
     click.echo(f"hatch-mar: {label}: not served: {error}", err=True)
-
-
-async def _in_thread(function: Callable[[], T]) -> T:
-    """Return what `function` returns in a thread that does not keep the process from ending."""
-    loop = asyncio.get_running_loop()
-    result: asyncio.Future[T] = loop.create_future()
-
-    def settle(settle_with: Callable[[], None]) -> None:
-        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            loop.call_soon_threadsafe(lambda: None if result.done() else settle_with())
-
-    def work() -> None:
-        try:
-            value = function()
-        except BaseException as error:  # noqa: BLE001 - it is raised where the result is awaited
-            reason = error
-            settle(lambda: result.set_exception(reason))
-        else:
-            settle(lambda: result.set_result(value))
-
-    threading.Thread(target=work, name="hatch-mar-prepare", daemon=True).start()
-    return await result

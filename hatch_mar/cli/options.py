@@ -12,6 +12,7 @@ from hatch_mar.errors import UnguardedManagementError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from pathlib import Path
 
     from hatch_mar.api.listeners import Address
 
@@ -46,6 +47,12 @@ class ServeOptions:
     max_response_size: int = 6_553_500
     drain_timeout: float = 25.0
     """Seconds that accepted requests have to be answered in, once asked to stop."""
+    model_store: Path | None = None
+    """Where models that are registered while the runner runs are found."""
+    enable_model_api: bool = False
+    """Whether models may be registered and unregistered while the runner runs."""
+    allowed_urls: tuple[str, ...] = ()
+    """Regular expressions of the URLs that they may be fetched from."""
 
 
 def read_device(ctx: click.Context, param: click.Parameter, value: str) -> DeviceChoice:
@@ -62,6 +69,24 @@ def read_device(ctx: click.Context, param: click.Parameter, value: str) -> Devic
     if found["ids"]:
         return "gpu", tuple(int(number) for number in found["ids"].split(","))
     return _KINDS[found["type"]], None
+
+
+def read_patterns(
+    ctx: click.Context, param: click.Parameter, values: tuple[str, ...]
+) -> tuple[str, ...]:
+    """Return `values`, which are regular expressions.
+
+    Raises:
+        click.BadParameter: one of them is not.
+    """
+    for value in values:
+        try:
+            re.compile(value)
+        except re.error as error:
+            raise click.BadParameter(
+                f"{value!r} is not a regular expression: {error}", ctx, param
+            ) from error
+    return values
 
 
 _LAST_PORT = 65_535

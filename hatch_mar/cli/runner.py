@@ -89,6 +89,7 @@ class Runner:
     async def _open_doors(self) -> None:
         from hatch_mar.api.access_log import AccessLog, write_to_stdout  # noqa: PLC0415 - after
         from hatch_mar.api.doors import make_listeners  # noqa: PLC0415 - the workers' start
+        from hatch_mar.api.operations import Operations  # noqa: PLC0415 - the same
 
         if self._options.access_log:
             self._access_log = AccessLog(asyncio.get_running_loop(), write_to_stdout)
@@ -96,6 +97,9 @@ class Runner:
             self._sockets,
             self._service,
             readiness=self._readiness,
+            operations=Operations(
+                self._service, self._launcher.registry, enabled=self._options.enable_model_api
+            ),
             access_log=self._access_log,
             max_request_size=self._options.max_request_size,
             max_response_size=self._options.max_response_size,
@@ -116,7 +120,7 @@ class Runner:
             if models.done():
                 models.result()
                 errors = self._launcher.errors
-                if len(errors) == len(self._targets):
+                if errors and len(errors) == len(self._targets):
                     return errors[0].exit_code if isinstance(errors[0], HatchMarError) else 1
                 # What is here now stays: looking through it for garbage would only make a request
                 # wait, some tens of milliseconds at a time.

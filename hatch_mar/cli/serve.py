@@ -10,7 +10,12 @@ from typing import Any, NoReturn
 import click
 
 from hatch_mar.cli import orderly_exit
-from hatch_mar.cli.options import ServeOptions, list_addresses, serving_options
+from hatch_mar.cli.options import (
+    ServeOptions,
+    list_addresses,
+    read_patterns,
+    serving_options,
+)
 from hatch_mar.cli.subject import TARGET
 from hatch_mar.cli.targets import Target, find_targets
 from hatch_mar.errors import HatchMarError
@@ -30,6 +35,19 @@ from hatch_mar.errors import HatchMarError
     metavar="all|[NAME=]FILE",
     help="Which archives of the model store to serve.",
 )
+@click.option(
+    "--enable-model-api",
+    is_flag=True,
+    help="Let models be registered and unregistered through the management API.",
+)
+@click.option(
+    "--allowed-url",
+    "allowed_urls",
+    multiple=True,
+    metavar="REGEX",
+    callback=read_patterns,
+    help="URLs that such models may be fetched from; none unless given.",
+)
 @serving_options
 def command(
     models: tuple[str, ...],
@@ -42,8 +60,9 @@ def command(
     NAME=PATH serves one under another name. TorchServe's three APIs get three ports: --port, and
     the two after it.
     """
-    targets = find_targets(models, store=model_store, stored=stored)
-    _serve(targets, ServeOptions(**options), separate=True)
+    opened = options["enable_model_api"] and not (models or stored)
+    targets = [] if opened else find_targets(models, store=model_store, stored=stored)
+    _serve(targets, ServeOptions(model_store=model_store, **options), separate=True)
 
 
 def serve_package(package: str) -> NoReturn:

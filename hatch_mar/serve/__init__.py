@@ -16,9 +16,11 @@ if TYPE_CHECKING:
     from hatch_mar.serve.headers import HeaderBlock
     from hatch_mar.serve.health import Health, ModelHealth, WorkerHealth
     from hatch_mar.serve.metrics import Metrics
+    from hatch_mar.serve.registry import Registration, Registry
     from hatch_mar.serve.rundir import make_root, prepare, remove_rundirs
     from hatch_mar.serve.service import Service
     from hatch_mar.serve.settings import ServiceSettings
+    from hatch_mar.serve.store import ModelStore
 
 __all__ = [
     "Deployment",
@@ -27,7 +29,10 @@ __all__ = [
     "Job",
     "Metrics",
     "ModelHealth",
+    "ModelStore",
     "Part",
+    "Registration",
+    "Registry",
     "Request",
     "Response",
     "Service",
@@ -45,7 +50,10 @@ _HOMES = {
     "Job": "hatch_mar.serve.batcher",
     "Metrics": "hatch_mar.serve.metrics",
     "ModelHealth": "hatch_mar.serve.health",
+    "ModelStore": "hatch_mar.serve.store",
     "Part": "hatch_mar.model.protocol",
+    "Registration": "hatch_mar.serve.registry",
+    "Registry": "hatch_mar.serve.registry",
     "Request": "hatch_mar.model.protocol",
     "Response": "hatch_mar.model.protocol",
     "Service": "hatch_mar.serve.service",

@@ -78,6 +78,7 @@ def prepare(
     cache: Cache,
     name: str | None = None,
     handler: str | None = None,
+    default_handler: str | None = None,
     url: str | None = None,
     watch: Watch | None = None,
     environ: Mapping[str, str] = os.environ,
@@ -86,7 +87,8 @@ def prepare(
 
     Members are verified and linked or unpacked, weights that the archive names are fetched into
     `cache` and linked, the tarballs of `system.extraFiles` are unpacked. `name` and `handler`
-    overrule the manifest; `url` is what `describe` shows, by default the archive's file name.
+    overrule the manifest, `default_handler` stands in for none; `url` is what `describe` shows,
+    by default the archive's file name.
     Files of the cache are held until `remove_rundirs(root)`: nobody prunes what is served.
 
     Raises:
@@ -94,14 +96,13 @@ def prepare(
         WeightsError: weights could not be fetched.
         Nothing is left in `root` then.
     """
-    manifest = archive.manifest
-    chosen = handler or manifest.handler
+    manifest, config = archive.manifest, read_model_config(archive.config)
+    chosen = handler or manifest.handler or default_handler
     if not chosen:
         raise ArchiveError(
             f"{archive.path}: no manifest that names a handler: is it the archive of a model?"
         )
     served = name or manifest.model_name
-    config = read_model_config(archive.config)
     version = manifest.model_version or DEFAULT_VERSION
     obtain = partial(
         _obtain,

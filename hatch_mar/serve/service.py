@@ -198,6 +198,22 @@ class Service:
             pools = [self._route(model, version).pool]
         return [describe_pool(pool) for pool in pools]
 
+    def __contains__(self, key: tuple[str, str]) -> bool:
+        """Say whether this (model, version) is served, or about to be."""
+        name, version = key
+        return name in self._models and version in self._models[name].versions
+
+    def versions(self, model: str, version: str | None = None) -> tuple[str, list[str]]:
+        """Return the default version of `model`, and all of them, sorted.
+
+        Raises:
+            ModelNotFoundError: no such model.
+            ModelVersionNotFoundError: there is no `version`.
+        """
+        self._route(model, version)
+        served = self._models[model]
+        return served.default, sorted(served.versions)
+
     def list_models(self) -> list[dict[str, str]]:
         """Return `modelName` and `modelUrl` of every model's default version, sorted by name."""
         return [

@@ -46,6 +46,18 @@ DIFFERENCES: Mapping[str, Difference] = {
         ("status", "reason", "header content-type", "header connection", "header x-number", *BODY),
         "a header's value that is no text is written as text; TorchServe's worker dies of it",
     ),
+    "control-not-an-archive": Difference(
+        BODY,
+        "the message says what is wrong with the file, not that it names no model",
+    ),
+    "control-list-after": Difference(
+        BODY,
+        "a model whose workers did not start is gone; TorchServe may keep it without workers",
+    ),
+    "control-customized-without-workers": Difference(
+        ("header retry-after",),
+        "whoever is refused for want of a worker is told when to come again",
+    ),
     "description": Difference(
         ("maxBatchDelay",),
         "a batch delay of 0 unless the author set one: nobody waits for a batch to fill",
