@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import click
 
@@ -40,7 +41,8 @@ def told(
         with ExitStack() as stack:
             yield _Bar(label, size, stack)
     else:
-        yield _Log(label, size)
+        with _Log(label, size) as log:
+            yield log
 
 
 def fetch_told(reference: Reference, cache: Cache) -> Path:
@@ -86,29 +88,50 @@ class _Bar:
 
 
 class _Log:
-    """Lines: bytes, rate and time left. What takes less than an interval needs none."""
+    """Lines: bytes, rate and time left, also while nothing comes. A quick fetch needs none."""
 
     def __init__(
-        self, label: str, size: int | None, *, clock: Callable[[], float] = time.monotonic
+        self,
+        label: str,
+        size: int | None,
+        *,
+        interval: float = INTERVAL,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._label = label
         self._size = size
+        self._interval = interval
         self._clock = clock
-        self._last = clock()
-        self._here: int | None = None
-        """Bytes at the last line; at first those that an earlier fetch has left."""
+        self._told: tuple[float, int] | None = None
+        """When the last line was due, and the bytes that were here; at first those kept before."""
+        self._here = 0
+        self._over = threading.Event()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
 
     def __call__(self, done: int, total: int | None) -> None:
         """See `hatch_mar.weights.fetch.Progress`."""
-        now = self._clock()
-        if self._here is None:
-            self._here, self._last = done, now
-        if now - self._last < INTERVAL:
-            return
-        rate = max(0.0, (done - self._here) / (now - self._last))
-        size = self._size if total is None else total
-        click.echo(f"{self._label}: {', '.join(_facts(done, size, rate))}", err=True)
-        self._here, self._last = done, now
+        self._here = done
+        self._size = self._size if total is None else total
+        if self._told is None:
+            self._told = self._clock(), done
+            threading.Thread(target=self._tell_often, daemon=True).start()
+
+    def _tell_often(self) -> None:
+        while not self._over.wait(self._interval):
+            self.tell()
+
+    def tell(self) -> None:
+        """Print a line."""
+        assert self._told is not None
+        now, here = self._clock(), self._here
+        rate = max(0.0, (here - self._told[1]) / (now - self._told[0]))
+        click.echo(f"{self._label}: {', '.join(_facts(here, self._size, rate))}", err=True)
+        self._told = now, here
 
 
 def _facts(done: int, size: int | None, rate: float) -> Iterable[str]:

@@ -166,11 +166,19 @@ def hold(path: Path) -> int | None:
 
     Return None if the file is gone: it has to be fetched again. Where the file system has no
     locks, the file is held by being open: what was removed stays whole for its holder.
+
+    Raises:
+        WeightsError: it cannot be read.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
         return None
+    except OSError as error:
+        raise WeightsError(
+            f"{path}: cannot be read: {error.strerror}; make it readable, or set {CACHE_VARIABLE} "
+            "to a directory of your own"
+        ) from error
     with suppress(OSError):
         fcntl.flock(descriptor, fcntl.LOCK_SH)
     if _is_still(path, descriptor):

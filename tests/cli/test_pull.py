@@ -231,11 +231,22 @@ class TestFailures:
 class TestWhatIsSeen:
     def lines(self, capsys: pytest.CaptureFixture[str], size: int | None) -> list[str]:
         now = 0.0
-        log = _Log("fetching w", size, clock=lambda: now)
-        for second, done in ((0, 10_000_000), (1, 11_000_000), (6, 16_000_000), (12, 16_000_000)):
-            now = float(second)
-            log(done, None)
+        with _Log("fetching w", size, interval=1e6, clock=lambda: now) as log:
+            for second, done in ((0, 10_000_000), (6, 16_000_000), (12, 16_000_000)):
+                now = float(second)
+                log(done, None)
+                if second:
+                    log.tell()
         return capsys.readouterr().err.splitlines()
+
+    def test_lines_come_by_themselves_also_while_nothing_else_does(
+        self, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        shown = ""
+        with _Log("fetching w", 100, interval=0.01) as log:
+            log(50, 100)
+            while shown.count("fetching w: 50 B, 50 % of 100 B, 0 B/s\n") < 2:
+                shown += capsys.readouterr().err
 
     def test_a_log_gets_a_line_now_and_then(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert INTERVAL == 5

@@ -205,6 +205,14 @@ def test_a_file_that_is_gone_cannot_be_held(cache: Cache) -> None:
     assert hold(cache.path_of("ab" * 32)) is None
 
 
+def test_a_file_that_cannot_be_read_cannot_be_held(tmp_path: Path) -> None:
+    (tmp_path / "w").symlink_to("w")
+    with pytest.raises(
+        WeightsError, match=r"w: cannot be read: Too many levels .*; make it readab"
+    ):
+        hold(tmp_path / "w")
+
+
 def test_a_file_that_goes_while_it_is_waited_for_is_not_held(cache: Cache, tmp_path: Path) -> None:
     """`prune` has the lock for a moment, and the runner that waits for it must not get a ghost."""
     path = cache.path_of(put(cache, tmp_path, b"weights").sha256)
