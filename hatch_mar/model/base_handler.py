@@ -14,11 +14,14 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from hatch_mar.model import profiling
+from hatch_mar.model.compilation import compile_model
 from hatch_mar.model.factory import divide, plain
 from hatch_mar.model.faults import PredictionException
 from hatch_mar.model.labels import MAPPING_FILE, load_label_mapping
 from hatch_mar.model.runtimes import choose_runtime, open_runtime
 from hatch_mar.model.source import read_source
+from hatch_mar.model.timing import timed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -75,6 +78,8 @@ class BaseHandler:
             self.model = self._load_torchscript_model(self.model_pt_path)
         else:
             self.model = self._runtime.load(source, self.device)
+        if "pt2" in self.model_yaml_config:
+            self.model = compile_model(self.model, self.model_yaml_config)
         logger.debug("loaded %s with the runtime %s on %s", source.weights, name, self.device)
         self.mapping = load_label_mapping(source.directory / MAPPING_FILE)
         self.initialized = True
@@ -97,6 +102,7 @@ class BaseHandler:
         assert self._source is not None
         return self._runtime.load(self._source, self.device)
 
+    @timed
     def preprocess(self, data: Any) -> Any:
         """Return the model's input: the numbers in `data` or `body` of each row, stacked.
 
@@ -106,10 +112,12 @@ class BaseHandler:
         values = data if hasattr(data, "shape") else [_read_value(row) for row in data]
         return self._get_runtime().make_batch(values, self.device)
 
+    @timed
     def inference(self, data: Any, *args: Any, **kwargs: Any) -> Any:
         """Return the model's output for `data`; further arguments go to the model."""
         return self._get_runtime().infer(self.model, data, self.device, *args, **kwargs)
 
+    @timed
     def postprocess(self, data: Any) -> list[Any]:
         """Return one element per request, as JSON can say it.
 
@@ -134,7 +142,9 @@ class BaseHandler:
         started = time.perf_counter()
         self.context = context
         self._count = len(data)
-        if self._is_describe():
+        if profiling.is_enabled():
+            output, _ = self._infer_with_profiler(data)
+        elif self._is_describe():
             output = [self.describe_handle()]
         else:
             prepared = self.preprocess(data)
@@ -145,6 +155,23 @@ class BaseHandler:
         elapsed = round((time.perf_counter() - started) * 1000, 2)
         context.metrics.add_time("HandlerTime", elapsed, None, "ms")
         return output
+
+    def _infer_with_profiler(self, data: Sequence[Any]) -> tuple[list[Any], Any]:
+        """Return the answers and the profile of one batch; `profiler_args` say how to profile."""
+        self.manifest = self.manifest or self.context.manifest
+        with profiling.open_profiler(self.profiler_args, self.manifest) as profile:
+            with profiling.record("preprocess"):
+                prepared = self.preprocess(data)
+            if self._is_explain():
+                with profiling.record("explain"):
+                    output = self.explain_handle(prepared, data)
+            else:
+                with profiling.record("inference"):
+                    predicted = self.inference(prepared)
+                with profiling.record("postprocess"):
+                    output = self.postprocess(predicted)
+        logger.info(profile.key_averages().table(sort_by="cpu_time_total", row_limit=10))
+        return output, profile
 
     def explain_handle(self, data_preprocess: Any, raw_data: Sequence[Any]) -> list[Any]:
         """Return what `get_insights` says of the first row; its `target` says of which class."""
@@ -173,10 +200,14 @@ class BaseHandler:
         return self.device
 
     def _is_explain(self) -> bool:
-        return bool(self.context.get_request_header(0, "explain") == "True")
+        if self.context is None or self.context.get_request_header(0, "explain") != "True":
+            return False
+        self.explain = True
+        return True
 
     def _is_describe(self) -> bool:
-        return bool(self.context.get_request_header(0, "describe") == "True")
+        context = self.context
+        return context is not None and bool(context.get_request_header(0, "describe") == "True")
 
     def _get_runtime(self) -> Runtime:
         """Return the runtime; a subclass that loads its model itself has brought a torch module."""

@@ -11,6 +11,7 @@ else, which TorchServe does not know, its only `handler_factory(...)` object.
 from __future__ import annotations
 
 import atexit
+import dataclasses
 import importlib
 import importlib.util
 import inspect
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from hatch_mar.errors import HandlerError
 from hatch_mar.model.base_handler import BaseHandler
 from hatch_mar.model.classes import classes_of
+from hatch_mar.model.envelopes import find_envelope
 from hatch_mar.model.factory import FactoryHandler
 from hatch_mar.model.tracebacks import render_traceback, summarise
 from hatch_mar.ts.finder import has_own_base_handler
@@ -32,7 +34,22 @@ if TYPE_CHECKING:
 
     from hatch_mar.model.context import Context
 
-DEFAULT_HANDLERS = {"base_handler": "hatch_mar.model.base_handler"}
+DEFAULT_HANDLERS = {
+    "base_handler": "hatch_mar.model.base_handler",
+    **{
+        name: f"hatch_mar.model.handlers.{name}"
+        for name in (
+            "image_classifier",
+            "image_segmenter",
+            "object_detector",
+            "text_classifier",
+            "densenet_handler",
+            "dali_image_classifier",
+            "vllm_handler",
+            "trt_llm_handler",
+        )
+    },
+}
 """Names a manifest may use without bringing a module, and the module with the one class of each."""
 
 
@@ -44,6 +61,8 @@ class EntryPoint:
     handle: Callable[[Sequence[dict[str, Any]], Context], Any]
     retry_safe: bool
     """Whether a batch may be run again: what ran before its failure left nothing behind."""
+    coroutine: Callable[[Sequence[dict[str, Any]], Context], Any] | None = None
+    """`handle` as its author wrote it, if that is a coroutine function."""
 
 
 def find_entry_point(handler: str, model_dir: Path) -> EntryPoint:
@@ -66,6 +85,18 @@ def find_entry_point(handler: str, model_dir: Path) -> EntryPoint:
     if len(factories) == 1:
         return _from_function(factories[0])
     raise HandlerError(_why_not(handler, attribute, classes))
+
+
+def wrap_entry_point(entry: EntryPoint, envelope: str | None) -> EntryPoint:
+    """Return `entry` behind the envelope of that name; initialising it goes past the envelope.
+
+    Raises:
+        HandlerError: there is no such envelope.
+    """
+    if not envelope:
+        return entry
+    wrapped = find_envelope(envelope)(entry.handle).handle
+    return dataclasses.replace(entry, handle=wrapped, coroutine=None)
 
 
 def _import_handler(handler: str, name: str, model_dir: Path) -> ModuleType:
@@ -110,11 +141,12 @@ def _exists(module: str) -> bool:
 
 
 def _from_function(function: Callable[..., Any]) -> EntryPoint:
-    function = _as_synchronous(function)
+    handle = _as_synchronous(function)
     return EntryPoint(
-        initialize=lambda context: function(None, context),
-        handle=function,
+        initialize=lambda context: handle(None, context),
+        handle=handle,
         retry_safe=isinstance(function, FactoryHandler),
+        coroutine=function if inspect.iscoroutinefunction(function) else None,
     )
 
 
@@ -133,6 +165,7 @@ def _from_class(handler_class: type, handler: str) -> EntryPoint:
     return EntryPoint(
         initialize=_as_synchronous(getattr(instance, "initialize", _have_nothing_to_do)),
         handle=_as_synchronous(instance.handle),
+        coroutine=instance.handle if inspect.iscoroutinefunction(instance.handle) else None,
         retry_safe=isinstance(instance, BaseHandler) and handler_class.handle is BaseHandler.handle,  # type: ignore[attr-defined]
     )
 
@@ -145,11 +178,11 @@ def _as_synchronous(function: Callable[..., Any]) -> Callable[..., Any]:
     """Return `function`, run to its end on the handler's loop if it is a coroutine function."""
     if not inspect.iscoroutinefunction(function):
         return function
-    return lambda *arguments: _runner().run(function(*arguments))
+    return lambda *arguments: handler_loop().run(function(*arguments))
 
 
 @cache
-def _runner() -> Any:  # noqa: ANN401 - an asyncio.Runner
+def handler_loop() -> Any:  # noqa: ANN401 - an asyncio.Runner
     """Return the one loop of the one handler: `handle` may use what `initialize` opened on it."""
     from asyncio import Runner  # noqa: PLC0415 - most handlers are not coroutines
 

@@ -54,12 +54,21 @@ def map_class_to_label(
     Args:
         probs: probabilities, one list per sample.
         mapping: label of each class number, as `load_label_mapping` returns it.
-        lbl_classes: class numbers that belong to `probs`; by default their positions.
+        lbl_classes: class numbers that belong to `probs`; by default their positions. What has no
+            partner on the other side is left out.
+
+    Raises:
+        TypeError: `probs` is no list, or `mapping` no dict.
+        KeyError: a class has no label.
     """
+    if not isinstance(probs, list):
+        raise TypeError("Convert classes to list before doing mapping")
+    if mapping is not None and not isinstance(mapping, dict):
+        raise TypeError("Mapping must be a dict")
     results = []
     for row, values in enumerate(probs):
         classes = range(len(values)) if lbl_classes is None else lbl_classes[row]
         names = (str(one) for one in classes)
         labels = (name if mapping is None else mapping[name] for name in names)
-        results.append(dict(zip(labels, values, strict=True)))
+        results.append(dict(zip(labels, values, strict=False)))
     return results

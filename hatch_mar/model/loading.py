@@ -12,9 +12,10 @@ import hatch_mar.ts
 from hatch_mar.errors import HandlerError, HatchMarError
 from hatch_mar.model.context import make_context
 from hatch_mar.model.devices import apply_memory_limit
-from hatch_mar.model.entrypoint import find_entry_point
+from hatch_mar.model.entrypoint import find_entry_point, wrap_entry_point
 from hatch_mar.model.servable import LoadedModel
 from hatch_mar.model.tracebacks import render_traceback, summarise
+from hatch_mar.ts.metrics.metric import Metric
 
 if TYPE_CHECKING:
     from hatch_mar.model.context import Context
@@ -39,8 +40,6 @@ def load(options: LoadOptions) -> LoadedModel:
     Raises:
         HandlerError: no such handler, not a handler, or it raised; with the handler's traceback.
     """
-    if options.envelope:
-        raise HandlerError(f"service envelope {options.envelope!r}: there is no such envelope")
     enter_model_directory(options.model_dir)
     hatch_mar.ts.install(Path(options.model_dir))
     if not options.install_hooks:  # else the operator's own environment decides
@@ -48,7 +47,9 @@ def load(options: LoadOptions) -> LoadedModel:
     os.environ["TS_DECODE_INPUT_REQUEST"] = str(options.decode_input_request).lower()
     apply_memory_limit(options.gpu_id, options.max_gpu_memory)
     context = make_context(options)
+    Metric.collector = context.metrics
     entry = find_entry_point(options.handler, Path(options.model_dir))
+    entry = wrap_entry_point(entry, options.envelope)
     _initialise(entry, context, options.handler)
     return LoadedModel(options, entry, context)
 

@@ -47,6 +47,10 @@ class Dimension:
         """Render as TorchServe's log lines do."""
         return f"{self.name}:{self.value}"
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return it under TorchServe's names."""
+        return {"Name": self.name, "Value": self.value}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measurement:

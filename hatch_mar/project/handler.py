@@ -36,6 +36,10 @@ DEFAULT_HANDLERS = (
     "image_segmenter",
     "object_detector",
     "text_classifier",
+    "densenet_handler",
+    "dali_image_classifier",
+    "vllm_handler",
+    "trt_llm_handler",
 )
 CONVENTIONAL = "handler.py"
 ENTRY_POINT = "handle"

@@ -126,7 +126,9 @@ def test_a_missing_handler_names_what_there_is(fail: Any) -> None:
     error = fail({"other.py": "", "model.py": ""}, "image_sorter")
     assert str(error) == (
         "handler 'image_sorter': there is no such module and no such default handler; "
-        "Python files in the archive: model.py, other.py; default handlers: base_handler"
+        "Python files in the archive: model.py, other.py; default handlers: base_handler, "
+        "image_classifier, image_segmenter, object_detector, text_classifier, densenet_handler, "
+        "dali_image_classifier, vllm_handler, trt_llm_handler"
     )
     assert error.traceback == ""
 
@@ -206,4 +208,6 @@ def test_a_handler_that_exits_has_failed_to_load(fail: Any) -> None:
 
 def test_an_unknown_envelope_is_refused(fail: Any) -> None:
     error = fail({"handler.py": FUNCTION.format(name="handle")}, envelope="json2")
-    assert str(error) == "service envelope 'json2': there is no such envelope"
+    assert str(error) == (
+        "service envelope 'json2': there is none; there are body, json, kserve, kservev2"
+    )

@@ -35,6 +35,12 @@ REQUIREMENTS = (
     "pyyaml",  # TorchServe imports it and does not declare it
     "pillow",
 )
+VISION = ("captum==0.9.0", "torchvision==0.29.2")
+"""What TorchServe's handlers of images and text import on top; they do not declare it either.
+
+torchvision's compiled part belongs to the CUDA build of torch that it names; its transforms are
+Python, and run on any torch once the one module is out of the way that describes the former.
+"""
 WORK = Path(__file__).parents[2] / ".work"
 """What is made once per checkout and kept; git ignores it."""
 _READY_WITHIN = 90.0
@@ -124,10 +130,11 @@ class TorchServe:
         return (self.home / "output.txt").read_text(errors="replace")
 
 
-def install_torchserve(work: Path, host: str = "") -> TorchServeHome:
+def install_torchserve(work: Path, host: str = "", *, vision: bool = False) -> TorchServeHome:
     """Return the environment under `work`, building it if it is not there yet.
 
-    `host` is the `site-packages` that it sees torch in: by default this interpreter's.
+    `host` is the `site-packages` that it sees torch in: by default this interpreter's. With
+    `vision` it can run the handlers of images and text, too.
 
     Test processes that come at the same time wait for the first one.
 
@@ -139,26 +146,37 @@ def install_torchserve(work: Path, host: str = "") -> TorchServeHome:
             "no java on PATH: TorchServe needs Java 17 (openjdk-17-jre-headless on Debian)"
         )
     host = host or sysconfig.get_path("purelib")
-    key = "\n".join((*REQUIREMENTS, host, sys.version))
+    extra = VISION if vision else ()
+    key = "\n".join((*REQUIREMENTS, *extra, host, sys.version))
     directory = work / f"torchserve-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
     work.mkdir(exist_ok=True)
     with Path(f"{directory}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (directory / "complete").exists():
-            _install(directory, host)
+            _install(directory, host, extra)
     return TorchServeHome(directory / "bin" / "python")
 
 
-def _install(directory: Path, host: str) -> None:
+def _install(directory: Path, host: str, extra: Sequence[str]) -> None:
     venv.create(directory, clear=True, with_pip=True, symlinks=True)
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
     # First the path, so that pip sees what is there and fetches only what is missing.
     (directory / "lib" / version / "site-packages" / "host.pth").write_text(
-        f"{host}\nimport sys; sys.modules['hatch_mar'] = None\n"
+        f"{host}\nimport sys; sys.modules['hatch_mar'] = None\n" + (_NO_COMPILED_PART * bool(extra))
     )
     pip = [str(directory / "bin" / "python"), "-m", "pip", "--disable-pip-version-check", "install"]
     subprocess.run([*pip, "--quiet", *REQUIREMENTS], check=True)
+    compiled = [one for one in extra if one.startswith("torchvision")]
+    if extra:  # torchvision without the CUDA build of torch, some gigabytes, that it asks for
+        subprocess.run([*pip, "--quiet", "--no-deps", *compiled], check=True)
+        subprocess.run([*pip, "--quiet", *set(extra) - set(compiled)], check=True)
     (directory / "complete").touch()
+
+
+_NO_COMPILED_PART = (
+    "import sys, types; sys.modules.setdefault('torchvision._meta_registrations', "
+    "types.ModuleType('torchvision._meta_registrations'))\n"
+)
 
 
 @contextlib.contextmanager

@@ -1,0 +1,1 @@
+"""`ts.torch_handler.distributed`: base classes of models in several parts."""
