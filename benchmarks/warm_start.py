@@ -18,13 +18,16 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.load import await_answer
 from benchmarks.peers.archive_servers import serve_digits
 from benchmarks.peers.python_servers import installed_versions
 from benchmarks.processes import Started, free_port, started
 from tests.support.environment import WORK, pip, run, say
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 APPS = Path(__file__).with_name("apps")
 HOME = WORK / "benchmarks" / "warm-start"
@@ -75,22 +78,26 @@ class Stage:
 
 def run_warm_start(*, rounds: int, size: int) -> dict[str, Any]:
     """Start the script and the server in turn, `rounds` times each; `size` is of the weights."""
-    stage = prepare(size)
-    starts: list[WarmStart] = []
+    try:
+        stage = prepare(size)
+        starts = list(_start_in_turn(stage, rounds))
+        installed = installed_versions(stage.python, ("hatch-mar", "torch", "safetensors"))
+        return {
+            "rounds": rounds,
+            "size": stage.weights.stat().st_size,
+            "versions": {"hatch-mar": installed},
+            "starts": [start for start in starts if start.round >= 0],
+        }
+    finally:
+        shutil.rmtree(HOME, ignore_errors=True)
+
+
+def _start_in_turn(stage: Stage, rounds: int) -> Iterator[WarmStart]:
     for number in range(-1, rounds):
         say(f"start {number + 1} of {rounds}" if number >= 0 else "first start, not measured")
         pairs = [_start_script(stage, number), _serve(stage, number)]
         _compare(*(answer for _, answer in pairs))
-        starts += [start for start, _ in pairs]
-    versions = {
-        "hatch-mar": installed_versions(stage.python, ("hatch-mar", "torch", "safetensors"))
-    }
-    return {
-        "rounds": rounds,
-        "size": stage.weights.stat().st_size,
-        "versions": versions,
-        "starts": [start for start in starts if start.round >= 0],
-    }
+        yield from (start for start, _ in pairs)
 
 
 def prepare(size: int) -> Stage:
