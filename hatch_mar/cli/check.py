@@ -82,7 +82,7 @@ def _check(
     rounds: int,
     as_json: bool,
 ) -> None:
-    from hatch_mar.cli.verdict import describe_trial, judge, render, render_trial  # noqa: PLC0415
+    from hatch_mar.cli.verdict import describe_trial, judge, render  # noqa: PLC0415
 
     archive, spec = open_subject(subject)
     with archive:
@@ -90,19 +90,17 @@ def _check(
         failures = verdict.failures(servers)
         if failures:
             _fail(subject, verdict, failures, as_json=as_json)
-        if not as_json:
-            for line in render(verdict):
-                say(line)
         trial = None if device is None else _try(archive, device, rounds)
+    problems = _golden_problems(trial)
     if as_json:
-        document: dict[str, Any] = {**verdict.as_dict(), "problems": _golden_problems(trial)}
+        document: dict[str, Any] = {**verdict.as_dict(), "problems": problems}
         emit(document if trial is None else {**document, "trial": describe_trial(trial)})
-    elif trial is not None:
-        for line in render_trial(trial):
+    else:
+        for line in render(verdict, trial):
             say(line)
-        for problem in _golden_problems(trial):
+        for problem in problems:
             click.echo(f"hatch-mar: {problem['file']}: {problem['message']}", err=True)
-    if trial is not None and any(answer.fatal for answer in trial.answers):
+    if problems:
         from hatch_mar.errors import GoldenError  # noqa: PLC0415 - for its exit code
 
         sys.exit(GoldenError.exit_code)

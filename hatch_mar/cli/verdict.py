@@ -148,9 +148,14 @@ def _facts(verdict: Verdict) -> Iterator[tuple[str, str]]:
         yield "golden examples", str(details["examples"])
 
 
-def render(verdict: Verdict) -> Iterator[str]:
-    """Yield the verdict for a person; its problems are told elsewhere."""
-    yield f"{visible(verdict.name)} {visible(verdict.version)}: nothing is wrong"
+def render(verdict: Verdict, trial: Trial | None = None) -> Iterator[str]:
+    """Yield the verdict for a person, and what became of the model if it was loaded.
+
+    Problems are told elsewhere.
+    """
+    wrong = trial is not None and any(answer.fatal for answer in trial.answers)
+    word = "answers otherwise than recorded" if wrong else "nothing is wrong"
+    yield f"{visible(verdict.name)} {visible(verdict.version)}: {word}"
     yield ""
     rows = [(key, visible(value)) for key, value in _facts(verdict)]
     for server, reasons in verdict.obstacles.items():
@@ -161,9 +166,11 @@ def render(verdict: Verdict) -> Iterator[str]:
         yield ""
         yield "  notes"
         yield from (f"    {visible(note)}" for note in verdict.notes)
+    if trial is not None:
+        yield from _render_trial(trial)
 
 
-def render_trial(trial: Trial) -> Iterator[str]:
+def _render_trial(trial: Trial) -> Iterator[str]:
     """Yield what became of the model when it was loaded."""
     from hatch_mar.weights.size import render_size  # noqa: PLC0415 - see hatch_mar.cli
 
