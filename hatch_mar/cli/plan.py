@@ -76,13 +76,12 @@ def _find_wheel(spec: MarSpec, plan: Plan) -> dict[str, Any]:
     from hatch_mar.plugin.entry_points import wanted_entries  # noqa: PLC0415 - see hatch_mar.cli
     from hatch_mar.plugin.tag import choose_tag  # noqa: PLC0415
 
-    found = None if spec.wheel.tag != "auto" else choose_tag(spec, plan)
-    tag = spec.wheel.tag if found is None else found.text
+    tag = choose_tag(spec, plan)
     entries = wanted_entries(name=spec.name, package=spec.package, script=spec.script)
     return {
         "package": spec.package,
-        "tag": tag,
-        "machine_code": None if found is None else found.because or None,
+        "tag": tag.text,
+        "machine_code": tag.because or None,
         "entry_points": [_describe_entry(entry) for entry in entries],
     }
 

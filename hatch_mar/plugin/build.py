@@ -229,9 +229,7 @@ def _raise(problems: list[Problem]) -> None:
 
 
 def _choose_tag(project: Project, problems: list[Problem]) -> Tag | None:
-    """Return the author's tag, or else the payload's; None after adding to `problems`."""
-    if project.spec.wheel.tag != "auto":
-        return Tag(text=project.spec.wheel.tag, by_author=True)
+    """Return the tag of the wheel; None after adding to `problems`."""
     try:
         return choose_tag(project.spec, project.plan)
     except ProblemsError as error:

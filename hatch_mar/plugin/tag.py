@@ -66,12 +66,14 @@ class Tag:
 
 
 def choose_tag(spec: MarSpec, plan: Plan) -> Tag:
-    """Return the narrowest tag that the payload of `plan` asks for.
+    """Return the author's tag, or else the narrowest that the payload of `plan` asks for.
 
     Raises:
         ProblemsError: it holds machine code for two platforms or two Pythons.
         OSError: a member cannot be read.
     """
+    if spec.wheel.tag != "auto":
+        return Tag(text=spec.wheel.tag, by_author=True)
     found = list(_find_code(spec, plan))
     if not found:
         return Tag(text=ANY)
