@@ -50,7 +50,14 @@ def _read_tool_table(root: str) -> dict[str, Any]:
     tool = tomllib.loads(Path(root, "pyproject.toml").read_text(encoding="utf-8")).get("tool", {})
     own = Path(root, "hatch.toml")
     hatch = tomllib.loads(own.read_text(encoding="utf-8")) if own.is_file() else {}
-    return {**tool, "hatch": {**tool.get("hatch", {}), **hatch}}
+    return {**tool, "hatch": {**_table(tool, "hatch"), **hatch}}
+
+
+def _table(table: object, *keys: str) -> Mapping[str, Any]:
+    """Return the table at `keys`; none if there is something else on the way, or nothing."""
+    for key in keys:
+        table = table.get(key) if isinstance(table, dict) else None
+    return table if isinstance(table, dict) else {}
 
 
 def _variables(environ: Mapping[str, str]) -> dict[str, Any]:
@@ -65,11 +72,11 @@ def _variables(environ: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _build_hook_table(tool: Mapping[str, Any]) -> Mapping[str, Any]:
-    build = tool["hatch"].get("build", {})
-    wheel = build.get("targets", {}).get("wheel", {})
-    for table in (wheel, build):  # hatchling lets the narrower table replace the wider one
-        if "mar" in table.get("hooks", {}):
-            return table["hooks"]["mar"]  # type: ignore[no-any-return]
+    build = _table(tool, "hatch", "build")
+    # hatchling lets the narrower table replace the wider one
+    for hooks in (_table(build, "targets", "wheel", "hooks"), _table(build, "hooks")):
+        if "mar" in hooks:
+            return _table(hooks, "mar")
     raise ProblemsError([NO_BUILD_HOOK])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
@@ -97,3 +98,20 @@ def test_only_fields_that_are_dynamic_are_touched(
     found = metadata(make_project(pyproject=head + '\n[project.scripts]\nmine = "a:b"\n'))
     assert found["scripts"] == {"mine": "a:b"}
     assert found["entry-points"] == OURS
+
+
+@pytest.mark.parametrize("text", ["build = 3", "[build.targets]\nwheel = 3", "[build]\nhooks = []"])
+def test_a_hatch_toml_that_makes_no_sense_is_told_so(
+    serving_env: Environment, build_environ: dict[str, str], make_project: ProjectMaker, text: str
+) -> None:
+    project = make_project(pyproject=HEAD, files={"hatch.toml": text})
+    command = (serving_env.python, "-m", "hatchling", "metadata")
+    said = subprocess.run(
+        command, cwd=project, env=build_environ, check=False, capture_output=True, text=True
+    )
+    assert said.returncode == 1
+    assert said.stderr.startswith(
+        "hatch-mar: 1 problem\n  pyproject.toml: tool.hatch.build.hooks.mar"
+    )
+    assert "add an empty one: [tool.hatch.build.hooks.mar]" in said.stderr
+    assert "Traceback" not in said.stderr
