@@ -43,7 +43,7 @@ def find_collisions(
     for entry in entries:
         flaw = find_flaw(entry.name)
         if flaw is not None:
-            yield entry.key, f"'{entry.name}' {flaw}"
+            yield entry.key, f"'{entry.name}' {flaw}; rename it"
             continue
         folded = fold(entry.name)
         if folded.partition("/")[0] in map(fold, RESERVED) and entry.key != EXAMPLES_KEY:

@@ -8,6 +8,7 @@ import zipfile
 from argparse import Namespace
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner, Result
 
@@ -22,6 +23,9 @@ from hatch_mar.archiver import (
 )
 from hatch_mar.cli import program
 from hatch_mar.cli.torch_model_archiver import main
+from hatch_mar.errors import ProblemsError
+from hatch_mar.project.adoption.calls import ARCHIVER
+from hatch_mar.project.archiver.commandline import FLAGS
 
 NEEDED = ("--model-name", "m", "--version", "1.0", "--handler", "handler.py")
 
@@ -162,3 +166,20 @@ def test_warnings_are_logged(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING, "hatch_mar.archiver"):
         generate_model_archive(ModelArchiverConfig("m", "handler", "1", extra_files="*.md"))
     assert caplog.messages == ["--extra-files: '*.md' matches no file"]
+
+
+def test_all_readers_of_the_options_know_the_same() -> None:
+    """The program, what a problem calls an option, and what `adopt` takes from a command line."""
+    command = program.get_command(click.Context(program), "archive")
+    assert command is not None
+    given = {name for each in command.params for name in each.opts} - {"--json"}
+    flags = {"-f", "--force"}
+    assert given == {name for names in ARCHIVER.values() for name in names} | flags
+    assert {name for name in given - flags if name.startswith("--")} == set(FLAGS.values())
+
+
+def test_a_name_that_windows_could_not_unpack() -> None:
+    Path("handler.py").rename("aux.py")
+    found = archive("--handler", "aux.py").exception
+    assert isinstance(found, ProblemsError)
+    assert found.problems[0].message.endswith("reserves for a device; rename it")
