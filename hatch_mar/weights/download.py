@@ -243,18 +243,19 @@ class Download:
     # The threads of the connections.
 
     def _work(self, stream: Stream | None) -> None:
-        """Read part after part, from `stream` as long as it lies on its way."""
+        """Read part after part: from `stream`, which has no end, as long as it lies on its way."""
         me = threading.current_thread()
-        position = stream.start if stream is not None else -1
+        position = -1 if stream is None else stream.start
         try:
             while (part := self._take(me, position)) is not None:
                 if stream is None or part[0] != position:
                     if stream is not None:
                         stream.close()
-                    stream = self._open(part)
+                    stream, position = self._open(part), -1
                 with self._changed:
                     self._streams[me] = stream
-                position = self._receive(stream, part)
+                at = self._receive(stream, part)
+                position = at if position >= 0 else -1
             if stream is not None and position == self._total and stream.read(1):
                 raise DigestMismatchError(f"more than {position} bytes")  # noqa: TRY301
         except BaseException as error:  # noqa: BLE001 - the calling thread raises it

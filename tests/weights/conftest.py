@@ -40,6 +40,8 @@ class Fault:
     """After the truncated bytes, send nothing until `Site.over` is set, instead of hanging up."""
     length: int | None = None
     """Claim this Content-Length."""
+    unknown: bool = False
+    """Claim none: the end of the connection is the end of the file."""
     headers: dict[str, str] = field(default_factory=dict)
     becomes: bytes | None = None
     """After this answer, the file has these bytes."""
@@ -106,15 +108,16 @@ class _Handler(BaseHTTPRequestHandler):
         if start and start >= len(data):
             self._answer(416, b"", fault)
             return
-        if tag is not None:
-            fault.headers.setdefault("ETag", tag)
+        headers = {"ETag": tag} if tag is not None else {}
         if found:
-            fault.headers.setdefault("Content-Range", f"bytes {start}-{stop - 1}/{len(data)}")
+            headers["Content-Range"] = f"bytes {start}-{stop - 1}/{len(data)}"
+        fault = replace(fault, headers=headers | fault.headers)
         self._answer(206 if found else 200, data[start:stop], fault)
 
     def _answer(self, status: int, data: bytes, fault: Fault) -> None:
         self.send_response(status)
-        self.send_header("Content-Length", str(fault.length or len(data)))
+        if not fault.unknown:
+            self.send_header("Content-Length", str(fault.length or len(data)))
         for name, value in fault.headers.items():
             self.send_header(name, value)
         self.end_headers()

@@ -17,6 +17,7 @@ from urllib3.exceptions import (
     ConnectTimeoutError,
     DecodeError,
     HTTPError,
+    IncompleteRead,
     LocationParseError,
     LocationValueError,
     NameResolutionError,
@@ -209,6 +210,8 @@ def translated() -> Iterator[None]:
 
 def _cause_of(error: BaseException) -> str:
     """Return what the system said, or else what kind of error it was."""
+    if _find(IncompleteRead, error) is not None:
+        return "the server hung up before the end"
     found = _find(OSError, error)
     if found is not None and found.strerror:
         return found.strerror
