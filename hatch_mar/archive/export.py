@@ -7,10 +7,14 @@ seal.
 
 from __future__ import annotations
 
+import io
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, BinaryIO
 
+from hatch_mar.archive.manifest import MANIFEST_NAME
+from hatch_mar.archive.modelpath import carry_inside
+from hatch_mar.archive.plan import Member
 from hatch_mar.archive.read import Archive, open_archive
 from hatch_mar.archive.seal import SEAL_NAME, Digest, Packing, Seal
 from hatch_mar.archive.write import Entry, Recipe, pack
@@ -21,7 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from hatch_mar.archive.measure import Advance
-    from hatch_mar.archive.plan import Format
+    from hatch_mar.archive.plan import Format, Plan
     from hatch_mar.weights.reference import Reference
 
 SUFFIXES: Mapping[Format, str] = {"mar": ".mar", "tgz": ".tar.gz", "dir": ""}
@@ -72,9 +76,24 @@ def export_archive(
     if path.exists() and path.samefile(archive.path):
         raise ArchiveError(f"{path}: is what is to be exported; name another directory with -d")
     work = _Export(archive, seal, packing, embedded or {})
-    recipe = Recipe(manifest=archive.manifest, packing=packing)
+    recipe = Recipe(manifest=work.manifest, packing=packing)
     pack(work.entries(), work.seal, path, recipe, advance=advance)
     return path
+
+
+def embed(plan: Plan, files: Mapping[Reference, Path]) -> Plan:
+    """Return `plan` with the files that it refers to as members."""
+    members = {member.name: member for member in plan.members}
+    members |= {each.target: Member(each.target, path) for each, path in files.items()}
+    manifest, name = plan.manifest, plan.manifest.config_file
+    if name is not None and name in members:
+        source = members[name].source
+        config = source if isinstance(source, bytes) else source.read_bytes()
+        manifest, written = carry_inside(manifest, config, files)
+        if written != config:
+            members[name] = Member(name, written)
+    left = tuple(each for each in plan.references if each not in files)
+    return replace(plan, manifest=manifest, members=tuple(members.values()), references=left)
 
 
 def rename(filename: str, form: Format) -> str:
@@ -93,6 +112,15 @@ class _Export:
         self._seal = seal
         self._packing = packing
         self._embedded = embedded
+        self.manifest = archive.manifest
+        self._rewritten: dict[str, bytes] = {}
+        """Members that say something else once the files are inside."""
+        name = archive.manifest.config_file
+        if embedded and name is not None and name in seal.members:
+            config = archive.read(name)
+            self.manifest, written = carry_inside(archive.manifest, config, embedded)
+            if written != config:
+                self._rewritten = {name: written, MANIFEST_NAME: self.manifest.to_json()}
 
     def entries(self) -> Iterator[Entry]:
         """Yield all members, sorted by name."""
@@ -102,7 +130,7 @@ class _Export:
     def seal(self, digests: Mapping[str, Digest]) -> bytes:
         """Verify what was copied; return the seal's own bytes unless something is new."""
         for name in sorted(self._seal.members):
-            if digests[name] != self._seal.members[name]:
+            if name not in self._rewritten and digests[name] != self._seal.members[name]:
                 raise ArchiveError(f"{self._archive.path}: {name}: is not what the seal says")
         for reference, path in self._embedded.items():
             if digests[reference.target].sha256 != reference.sha256:
@@ -116,7 +144,17 @@ class _Export:
         return new.to_json()
 
     def _members(self) -> Iterator[Entry]:
+        for name, data in self._rewritten.items():
+            yield Entry(
+                name=name,
+                size=len(data),
+                executable=False,
+                origin=name,
+                open=partial(io.BytesIO, data),
+            )
         for name, digest in self._seal.members.items():
+            if name in self._rewritten:
+                continue
             yield Entry(
                 name=name,
                 size=digest.size,

@@ -80,8 +80,8 @@ def _export_archive(subject: Subject, directory: Path, form: Format | None, *, e
 def _export_project(subject: Subject, directory: Path, form: Format | None, *, embed: bool) -> Path:
     from dataclasses import replace  # noqa: PLC0415 - see hatch_mar.cli
 
+    from hatch_mar.archive.export import embed as embed_files  # noqa: PLC0415
     from hatch_mar.archive.export import rename  # noqa: PLC0415
-    from hatch_mar.archive.plan import Member  # noqa: PLC0415
     from hatch_mar.archive.write import write_archive  # noqa: PLC0415
     from hatch_mar.cli.authored import read_project  # noqa: PLC0415
     from hatch_mar.project.planning import make_plan  # noqa: PLC0415
@@ -91,9 +91,7 @@ def _export_project(subject: Subject, directory: Path, form: Format | None, *, e
     if form is not None and form != plan.format:
         plan = replace(plan, format=form, filename=rename(plan.filename, form))
     if embed:
-        files = _fetch_all(plan.references)
-        added = (Member(each.target, path) for each, path in files.items())
-        plan = replace(plan, members=(*plan.members, *added), references=())
+        plan = embed_files(plan, _fetch_all(plan.references))
     path = directory / plan.filename
     with progress("writing", sum(member.size() for member in plan.members)) as advance:
         write_archive(plan, path, advance=advance)

@@ -15,11 +15,13 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext, suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hatch_mar.archive.modelconfig import read_model_config
+from hatch_mar.archive.modelpath import lead_inside
 from hatch_mar.archive.unpack import unpack, unpack_extra_files
 from hatch_mar.errors import ArchiveError
 from hatch_mar.serve.deployment import Deployment
@@ -97,6 +99,8 @@ def prepare(
         Nothing is left in `root` then.
     """
     manifest, config = archive.manifest, read_model_config(archive.config)
+    if archive.seal is not None:
+        config = replace(config, raw=lead_inside(config.raw, archive.seal.references))
     chosen = handler or manifest.handler or default_handler
     if not chosen:
         raise ArchiveError(
