@@ -412,6 +412,12 @@ def find_checkpoint(
         return None  # what a language model's own loader reads
     if found.is_file():
         return found
+    if found.is_symlink():
+        there = os.readlink(str(found))  # noqa: PTH115 - Path has it since Python 3.9
+        raise FileNotFoundError(
+            f"{name or path}: leads to {there}, which is there no more; restart the server to have "
+            "it fetched again"
+        )
     if name:
         raise FileNotFoundError(f"{name}: the model's checkpoint is not in the archive")
     raise FileNotFoundError(
@@ -541,9 +547,9 @@ def make_model(build: Callable[[], Any], checkpoint: Path, *, trusted: bool = Fa
         model = _build_hollow(build)
         if model is None:
             model = build()
-            _hollow_out(model)
         if not _is_module(model):
             return model
+        _hollow_out(model)
         state = read_checkpoint(checkpoint, trusted=trusted)
         hollow = any(parameter.is_meta for parameter in model.parameters())
         try:
@@ -632,11 +638,11 @@ def _make_hollow(torch: Any, parameter: Any) -> Any:
 
 def _hollow_out(model: Any) -> None:
     """Take the memory from all parameters of `model`, unless something else holds one of them."""
-    torch: Any = sys.modules.get("torch")
-    if not _is_module(model) or _is_scripted(model) or not hasattr(torch.utils, "swap_tensors"):
-        return
+    torch = _torch()
     parameters = list(model.parameters())
-    if any(map(torch.nn.parameter.is_lazy, parameters)):
+    here = all(parameter.device.type == "cpu" for parameter in parameters)
+    lazy = any(map(torch.nn.parameter.is_lazy, parameters))
+    if not here or lazy or _is_scripted(model) or not hasattr(torch.utils, "swap_tensors"):
         return
     done: list[tuple[Any, Any]] = []
     for parameter in parameters:

@@ -403,6 +403,18 @@ def test_weights_that_are_not_where_the_config_says_are_missed_by_name(model_dir
     assert handler.initialized
 
 
+def test_a_link_to_weights_that_are_gone_says_where_they_were(
+    model_dir: Path, tmp_path: Path
+) -> None:
+    (model_dir / "big.safetensors").symlink_to(tmp_path / "pruned")
+    context = SimpleNamespace(
+        system_properties={"model_dir": str(model_dir)},
+        manifest={"model": {"serializedFile": "big.safetensors"}},
+    )
+    with pytest.raises(FileNotFoundError, match=r"^big\.safetensors: leads to .*pruned, which is"):
+        handler_factory(torch.nn.Identity)(None, context)
+
+
 def test_a_gpu_that_torch_cannot_see_leaves_the_cpu(
     model_dir: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

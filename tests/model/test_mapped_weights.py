@@ -184,6 +184,35 @@ def test_recurrent_layers_use_what_was_loaded(tmp_path: Path) -> None:
     assert are_mapped(model, path) == {True}
 
 
+def test_a_class_that_registers_parameters_in_its_own_way_is_loaded(tmp_path: Path) -> None:
+    class Own(Module):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self._parameters["weight"] = Parameter(torch.ones(2))
+
+    path = save(Own(), tmp_path / "net.safetensors")
+    assert are_mapped(make_model(Own, path), path) == {True}
+
+
+def test_layers_that_have_no_shape_yet_take_it_from_the_file(tmp_path: Path) -> None:
+    trained = Linear(3, 2)
+    path = save(trained, tmp_path / "net.safetensors")
+    model = make_model(lambda: torch.nn.LazyLinear(2), path)
+    assert torch.equal(model(torch.ones(1, 3)), trained(torch.ones(1, 3)))
+
+
+def test_a_second_network_that_answers_too_is_not_left_without_weights(tmp_path: Path) -> None:
+    def build() -> Any:
+        model, other = Linear(2, 2), Linear(2, 2, bias=False)
+        torch.nn.init.ones_(other.weight)
+        model.register_forward_hook(lambda _module, _args, output: other(output))
+        return model
+
+    path = save(Linear(2, 2), tmp_path / "net.safetensors")
+    first, second = make_model(build, path)(torch.ones(1, 2))[0]
+    assert first == second
+
+
 def test_what_an_author_has_noted_on_a_parameter_is_kept(tmp_path: Path) -> None:
     class Noted(Module):  # type: ignore[misc]
         def __init__(self) -> None:
