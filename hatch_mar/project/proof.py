@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from hatch_mar.archive.manifest import MANIFEST_NAME
 from hatch_mar.archive.modelconfig import ModelConfig, check_model_config, read_model_config
+from hatch_mar.archive.modelpath import find_target
 from hatch_mar.errors import ArchiveError, Problem
 from hatch_mar.project.archived import (
     ArchivedHandler,
@@ -163,7 +164,9 @@ def _judge_loading(
 ) -> None:
     """Follow the flowchart: whose `initialize` loads what, and is it there?"""
     manifest = archive.manifest
-    referenced = {each.target: True for each in archive.seal.references} if archive.seal else {}
+    references = archive.seal.references if archive.seal else ()
+    at_path = find_target(config.raw, references)
+    referenced = {each.target: True for each in references if each.target != at_path}
     section = config.raw.get("handler")
     path = section.get("model_path") if isinstance(section, dict) else None
     path = path if isinstance(path, str) and path not in referenced else None
