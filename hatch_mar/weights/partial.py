@@ -3,7 +3,7 @@
     <cache>/partial/abcd...         the bytes, each at its place; holes where there are none yet
     <cache>/partial/abcd....spans   JSON: which bytes have been written, and what they are bytes of
 
-The second file follows the first, by a second at most, and is never ahead of it: what it does not
+The second file follows the first, by a moment, and is never ahead of it: what it does not
 name counts as not written, so a process may be killed at any moment. Bytes it names are never
 written to again. What is contiguous from the beginning is hashed as it grows.
 """
@@ -27,7 +27,7 @@ Span = tuple[int, int]
 
 CHUNK = 1 << 20
 """How much is read, hashed or written at once."""
-SAVE_EVERY = 1.0
+SAVE_EVERY = 0.25
 """Seconds of work that a killed process loses at most."""
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 
@@ -140,7 +140,6 @@ class Partial:
         if self._file is None:
             flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | (0 if self._spans else os.O_TRUNC)
             self._file = os.open(self.path, flags, 0o644)
-            self._saved_at = time.monotonic()
         return self._file
 
     def _add(self, span: Span) -> None:

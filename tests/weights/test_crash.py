@@ -115,5 +115,5 @@ def test_kill_after_kill_it_ends_with_the_right_bytes(
     left = list((tmp_path / "partial").iterdir())
     assert left == [], "nothing is left over"
     taken_up = [start for start, _ in sent if start > 0]
-    assert taken_up, "what was on the disk was kept"
+    assert len(taken_up) >= KILLS // 2, "what was on the disk was kept"
     path.unlink()
