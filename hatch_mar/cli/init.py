@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -18,7 +19,32 @@ if TYPE_CHECKING:
 
     from hatch_mar.project.founding.project import Foundation
 
-FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
+
+class _File(click.Path):
+    """A file that is there, and is one: reading a pipe would wait for whoever writes to it."""
+
+    def __init__(self) -> None:
+        """Take paths to files."""
+        super().__init__(path_type=Path, exists=True, dir_okay=False)
+
+    def convert(
+        self,
+        value: str | os.PathLike[str],
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> str | bytes | os.PathLike[str]:
+        """Return the path.
+
+        Raises:
+            click.BadParameter: there is no such file, or it is a device or a pipe.
+        """
+        path = super().convert(value, param, ctx)
+        if not Path(os.fsdecode(path)).is_file():
+            self.fail(f"'{os.fsdecode(value)}' is not a file but a device or a pipe", param, ctx)
+        return path
+
+
+FILE = _File()
 
 
 @click.command()

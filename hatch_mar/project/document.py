@@ -192,7 +192,9 @@ def _read_toml(root: Path, name: str, problems: list[Problem]) -> dict[str, Any]
         return None
     except RecursionError:
         problems.append(Problem(name, "", "is nested too deeply to be read"))
-    except (OSError, ValueError) as error:  # no UTF-8, no TOML, or a number without end
+    except OSError as error:
+        problems.append(Problem(name, "", f"cannot be read: {error.strerror}"))
+    except ValueError as error:  # no UTF-8, no TOML, or a number without end
         problems.append(Problem(name, "", f"cannot be read: {error}"))
     return {}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import glob
-import os.path
+import os
 import posixpath
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from hatch_mar.project.document import KeyPath, dig, render
 from hatch_mar.project.packages import LEFT_OUT, is_environment, leads_back, walk
+from hatch_mar.project.reading import UNREADABLE
 from hatch_mar.project.spec import Entry
 from hatch_mar.project.table import ExtraTable
 
@@ -88,6 +89,9 @@ def _is_usable(reading: Reading, key: KeyPath, path: Path) -> bool:
         return False
     if not path.is_file():
         reading.complain(key, f"'{name}' {reading.why_missing(name)}")
+        return False
+    if not os.access(path, os.R_OK):
+        reading.complain(key, f"'{name}' {UNREADABLE}")
         return False
     return True
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-import os.path
+import os
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from hatch_mar.project.table import MarTable
 
 T = TypeVar("T")
+UNREADABLE = "cannot be read: Permission denied"
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 
 
@@ -116,6 +117,9 @@ class Reading:
             return None
         if not found.is_file():
             self.complain(path, f"'{text}' {self.why_missing(text)}")
+            return None
+        if not os.access(found, os.R_OK):
+            self.complain(path, f"'{text}' {UNREADABLE}")
             return None
         return found
 

@@ -134,7 +134,7 @@ def read_module(path: Path) -> Module:
     try:
         return parse_module(path.read_bytes(), path.name)
     except OSError as error:
-        raise SourceError(f"cannot be read: {error}") from error
+        raise SourceError(f"cannot be read: {error.strerror}") from error
 
 
 def parse_module(source: bytes, name: str) -> Module:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -257,3 +258,10 @@ def test_json() -> None:
     again = init("hue", "--json")
     assert again.exit_code == 2
     assert json.loads(again.output)["problems"][0]["file"] == "hue/pyproject.toml"
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "w.pt")
+    result = CliRunner().invoke(command, ["demo", "--weights", str(tmp_path / "w.pt")])
+    assert result.exit_code == 2
+    assert "is not a file but a device or a pipe" in result.output

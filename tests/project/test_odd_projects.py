@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -157,6 +159,30 @@ def test_a_pipe(scratch: Scratch) -> None:
     scratch.configure('weights = "w.bin"')
     message = "'w.bin' is not a file but a device or a pipe"
     assert scratch.problem() == f"pyproject.toml: tool.mar.weights: {message}"
+
+
+WITHOUT_PRIVILEGES = ("setpriv", "--bounding-set=-dac_override,-dac_read_search")
+"""Prefix of a command that root's reading of everything is taken from."""
+
+
+@pytest.mark.parametrize(
+    ("mar", "key"),
+    [
+        ('weights = "w.bin"', "weights"),
+        ('extra-files = ["w.b*"]', "extra-files[0]"),
+        ('examples = [{ input = "w.bin", output = "handler.py" }]', "examples[0].input"),
+    ],
+)
+def test_files_that_may_not_be_read(scratch: Scratch, mar: str, key: str) -> None:
+    scratch.write({"w.bin": "x"})
+    (scratch.root / "w.bin").chmod(0)
+    scratch.configure(mar)
+    check = [sys.executable, "-m", "hatch_mar", "check", str(scratch.root)]
+    command = [*(WITHOUT_PRIVILEGES if os.geteuid() == 0 else ()), *check]
+    said = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert said.returncode == 2
+    message = "'w.bin' cannot be read: Permission denied"
+    assert f"  pyproject.toml: tool.mar.{key}: {message}\n" in said.stderr
 
 
 def test_a_folder_of_nothing(scratch: Scratch) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from hatch_mar.errors import Problem
 from hatch_mar.project.document import Origin
-from hatch_mar.project.reading import Reading
+from hatch_mar.project.reading import UNREADABLE, Reading
 from hatch_mar.project.suggestion import did_you_mean
 
 if TYPE_CHECKING:
@@ -153,4 +153,4 @@ def find_flaw_of_file(path: Path) -> str | None:
         return "is a directory, not a file"
     if not path.is_file():
         return "is not a file but a device or a pipe"
-    return None if os.access(path, os.R_OK) else "cannot be read: Permission denied"
+    return None if os.access(path, os.R_OK) else UNREADABLE
