@@ -343,6 +343,44 @@ def look_at(model: Any) -> list[Any]:
     return seen
 
 
+Norms: Any = torch.nn.utils.parametrizations
+NETWORKS: dict[str, tuple[Callable[[], Any], bool]] = {
+    "transformer": (lambda: torch.nn.TransformerEncoderLayer(4, 2, 8), True),
+    "batch norm": (lambda: torch.nn.Sequential(Linear(4, 4), torch.nn.BatchNorm1d(4)), True),
+    "weight norm": (lambda: Norms.weight_norm(Linear(4, 4)), True),
+    "spectral norm": (lambda: Norms.spectral_norm(Linear(4, 4)), True),
+    "orthogonal": (lambda: Norms.orthogonal(Linear(4, 4)), True),
+    "older spectral norm": (lambda: torch.nn.utils.spectral_norm(Linear(4, 4)), False),
+    "traced": (lambda: torch.fx.symbolic_trace(Linear(4, 4)), True),
+    "compiled": (lambda: torch.compile(Linear(4, 4), backend="eager"), True),
+    "without memory": (lambda: Linear(4, 4, device="meta"), True),
+}
+"""Ways to make a network of four numbers to four, and whether its parameters can be mapped."""
+
+
+@pytest.mark.parametrize("kind", NETWORKS)
+def test_a_network_answers_as_the_one_that_was_trained(tmp_path: Path, kind: str) -> None:
+    build, mapped = NETWORKS[kind]
+    trained = (build() if kind != "without memory" else Linear(4, 4)).eval()
+    path = save(trained, tmp_path / "net.pt")
+    model = make_model(build, path).eval()
+    x = torch.ones(3, 4)
+    assert torch.equal(model(x), trained(x))
+    assert are_mapped(model, path) == {mapped}
+
+
+def test_a_torch_without_what_it_takes_copies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained = Tied()
+    path = save(trained, tmp_path / "net.safetensors")
+    monkeypatch.delattr(torch.utils, "swap_tensors")  # as before torch 2.2
+    model = make_model(Tied, path)
+    assert torch.equal(model.head.weight, trained.head.weight)
+    assert model.head.weight is model.embedding.weight
+    assert are_mapped(model, path) == {False}
+
+
 def test_a_constructor_that_fails_fails_with_its_own_error(tmp_path: Path) -> None:
     class Wrong(Module):  # type: ignore[misc]
         def __init__(self) -> None:
