@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 INTERVAL = 5.0
 """Seconds from one line of a log to the next."""
+_SHOW_CURSOR = "\x1b[?25h"
 
 
 @contextmanager
@@ -55,6 +56,12 @@ def fetch_told(reference: Reference, cache: Cache) -> Path:
 
     with told(reference.target, reference.size) as tell:
         return fetch(reference, cache, progress=tell)
+
+
+def give_back_terminal() -> None:
+    """Show the cursor, which a bar hides: for who ends a fetch without letting it end its bar."""
+    if sys.stderr.isatty():
+        click.echo(_SHOW_CURSOR, err=True, nl=False)
 
 
 def render_progress(done: int, size: int | None) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from hatch_mar.cli.fetching import render_progress, told
+from hatch_mar.cli.fetching import give_back_terminal, render_progress, told
 from hatch_mar.cli.output import say, visible
 from hatch_mar.errors import HatchMarError, ModelError
 from hatch_mar.serve import ModelStore, Registry, make_root, prepare, remove_rundirs
@@ -94,6 +94,7 @@ class Launcher:
     def close(self) -> None:
         """Stop downloads and remove the run directories."""
         self._stopped = True
+        give_back_terminal()
         remove_rundirs(self._root)
 
     async def _bring_up(self, launch: _Launch) -> None:

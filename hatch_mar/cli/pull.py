@@ -154,9 +154,12 @@ def _complain(wanted: Iterable[_Wanted]) -> None:
     """
     from hatch_mar.errors import WeightsError  # noqa: PLC0415 - see hatch_mar.cli
 
-    errors = dict.fromkeys(each.error for each in wanted if each.error)
+    errors = list(dict.fromkeys(each.error for each in wanted if each.error))
+    if len(errors) == 1:
+        raise WeightsError(errors[0])
     if errors:
-        raise WeightsError("\n".join(errors))
+        head = f"{len(errors)} files could not be fetched"
+        raise WeightsError("\n".join([head, *(f"  {error}" for error in errors)]))
 
 
 def _render(names: Sequence[str], wanted: Sequence[_Wanted], cache: Cache) -> Iterator[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import shutil
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +19,7 @@ from hatch_mar.errors import (
     WeightsError,
 )
 from hatch_mar.serve.aside import run_aside
-from hatch_mar.serve.rundir import prepare
+from hatch_mar.serve.rundir import prepare, remove_rundir
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -102,7 +101,7 @@ class Registry:
         key = deployment.name, deployment.version
         if key in self._service:
             _discard(found)
-            shutil.rmtree(deployment.directory, ignore_errors=True)
+            remove_rundir(deployment.directory)
             raise ConflictError(
                 f"Model version {deployment.version} is already registered for model "
                 f"{deployment.name}"
@@ -221,7 +220,8 @@ class Registry:
 
     def _clean_up(self, key: tuple[str, str]) -> None:
         """Remove what was there for a version that is served no more."""
-        shutil.rmtree(self._directories.pop(key, ""), ignore_errors=True)
+        if key in self._directories:
+            remove_rundir(self._directories.pop(key))
         fetched = self._fetched.pop(key, None)
         if fetched is not None:
             fetched.unlink(missing_ok=True)

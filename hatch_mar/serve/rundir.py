@@ -43,7 +43,7 @@ _LOCK = ".lock"
 _YOUNG_SECONDS = 60
 """A root younger than this may have an owner who has not locked it yet."""
 _held: dict[Path, list[int]] = {}
-"""The open files that a root locks: its own lock first, then the weights that its models use."""
+"""Open files by directory: of a root its lock, of a run directory the weights that it holds."""
 
 Watch = Callable[[Reference], AbstractContextManager[Progress | None]]
 """Entered around the fetch of one file of weights; gives what is told how far it is."""
@@ -68,8 +68,15 @@ def make_root(parent: Path | None = None) -> Path:
 
 def remove_rundirs(root: Path) -> None:
     """Remove a root and all run directories in it; links go, what they point to stays."""
-    shutil.rmtree(root, ignore_errors=True)
-    for lock in _held.pop(root, ()):
+    for directory in [each for each in list(_held) if each.parent == root.absolute()]:
+        remove_rundir(directory)
+    remove_rundir(root)
+
+
+def remove_rundir(directory: Path) -> None:
+    """Remove one run directory, and hold its weights no longer."""
+    shutil.rmtree(directory, ignore_errors=True)
+    for lock in _held.pop(directory, ()):
         os.close(lock)
 
 
@@ -91,7 +98,7 @@ def prepare(
     `cache` and linked, the tarballs of `system.extraFiles` are unpacked. `name` and `handler`
     overrule the manifest, `default_handler` stands in for none; `url` is what `describe` shows,
     by default the archive's file name.
-    Files of the cache are held until `remove_rundirs(root)`: nobody prunes what is served.
+    Files of the cache are held until the run directory is removed: nobody prunes what is served.
 
     Raises:
         ArchiveError: the archive is broken, or says too little to be served.
@@ -108,21 +115,21 @@ def prepare(
         )
     served = name or manifest.model_name
     version = manifest.model_version or DEFAULT_VERSION
+    directory = Path(tempfile.mkdtemp(prefix=f"{_tame(served)}-", dir=root.absolute()))
     obtain = partial(
         _obtain,
         model=f"{manifest.model_name} {version}",
-        root=root,
+        directory=directory,
         cache=cache,
         watch=watch or _unwatched,
         environ=environ,
     )
-    directory = Path(tempfile.mkdtemp(prefix=f"{_tame(served)}-", dir=root))
     try:
         unpack(archive, directory)
         _link_references(archive, directory, obtain)
         _unpack_extra_files(archive, directory, config)
     except BaseException:
-        shutil.rmtree(directory, ignore_errors=True)
+        remove_rundir(directory)
         raise
     return Deployment(
         name=served,
@@ -155,18 +162,18 @@ def _obtain(
     reference: Reference,
     *,
     model: str,
-    root: Path,
+    directory: Path,
     cache: Cache,
     watch: Watch,
     environ: Mapping[str, str],
 ) -> Path:
-    """Return the path of the file in the cache, which stays there as long as `root` does."""
+    """Return the path of the file in the cache, which stays there as long as `directory` does."""
     while True:
         with watch(reference) as progress:
             path = fetch(reference, cache, progress=progress, environ=environ)
         lock = hold(path)
         if lock is not None:  # else somebody has pruned it just now
-            _held.setdefault(root, []).append(lock)
+            _held.setdefault(directory, []).append(lock)
             cache.ledger.note_use(reference.sha256, model)
             return path
 

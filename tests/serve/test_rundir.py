@@ -21,8 +21,10 @@ from hatch_mar.archive.tarball import make_tarball
 from hatch_mar.archive.write import write_archive
 from hatch_mar.errors import ArchiveError, WeightsError
 from hatch_mar.serve import Deployment, Part, Request, Service, make_root, prepare, remove_rundirs
+from hatch_mar.serve.rundir import remove_rundir
 from hatch_mar.weights.cache import Cache
 from hatch_mar.weights.reference import Reference
+from hatch_mar.weights.upkeep import list_items, prune
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -170,6 +172,50 @@ def test_weights_that_cannot_be_had_leave_nothing(
     with pytest.raises(WeightsError):
         run(path, root, cache)
     assert sorted(root.iterdir()) == before
+
+
+class TestHolding:
+    """Nobody prunes what is served."""
+
+    @pytest.fixture
+    def path(self, tmp_path: Path, make_archive: Callable[..., Path]) -> Path:
+        weights = tmp_path / "weights"
+        weights.write_bytes(b"many numbers")
+        return make_archive({"handler.py": HANDLER}, references=(reference(weights),))
+
+    def prune(self, cache: Cache) -> list[str]:
+        return [each.fate for each in prune(cache, now=time.time(), max_size=0)]
+
+    def test_until_the_run_directory_goes(self, path: Path, root: Path, cache: Cache) -> None:
+        one, other = run(path, root, cache), run(path, root, cache)
+        remove_rundir(one.directory)
+        assert self.prune(cache) == ["in use"]
+        assert (other.directory / "deep/weights.bin").read_bytes() == b"many numbers"
+        remove_rundir(other.directory)
+        assert self.prune(cache) == ["removed"]
+
+    def test_until_the_root_goes(self, path: Path, root: Path, cache: Cache) -> None:
+        run(path, root, cache)
+        assert self.prune(cache) == ["in use"]
+        remove_rundirs(root)
+        assert self.prune(cache) == ["removed"]
+
+    def test_not_for_what_could_not_be_prepared(
+        self, tmp_path: Path, make_archive: Callable[..., Path], root: Path, cache: Cache
+    ) -> None:
+        weights = tmp_path / "weights"
+        weights.write_bytes(b"many numbers")
+        gone = Reference(target="gone", source="/nowhere/at/all", sha256="ab" * 32)
+        path = make_archive({"handler.py": HANDLER}, references=(reference(weights), gone))
+        with pytest.raises(WeightsError, match="gone: cannot be fetched"):
+            run(path, root, cache)
+        assert self.prune(cache) == ["removed"]
+
+    def test_who_uses_it_is_written_down(self, path: Path, root: Path, cache: Cache) -> None:
+        run(path, root, cache, name="another")
+        (item,) = list_items(cache)
+        assert item.models == ("m 2.0",)
+        assert abs(item.used - time.time()) < 60
 
 
 def test_no_handler(make_archive: Callable[..., Path], root: Path, cache: Cache) -> None:
