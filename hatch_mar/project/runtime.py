@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from hatch_mar.project.shards import INDEX
 from hatch_mar.project.suggestion import did_you_mean
 
 if TYPE_CHECKING:
@@ -115,7 +116,8 @@ def _check_choice(
 
 
 def _suffix(weights: str | None) -> str:
-    name = (weights or "").lower()
+    """Return how the weights end; of an index of shards, how the shards do."""
+    name = (weights or "").lower().removesuffix(INDEX)
     return name[name.rfind(".") :] if "." in name else NO_WEIGHTS
 
 
