@@ -38,12 +38,22 @@ def told(
         verb: What is done to it.
     """
     label = f"{verb} {visible(target)}"
-    if alone and sys.stderr.isatty():
-        with ExitStack() as stack:
-            yield _Bar(label, size, stack)
-    else:
-        with _Log(label, size) as log:
-            yield log
+    words = f"{label}: waiting for its source, or for another process that is at it"
+    waiting = threading.Timer(INTERVAL, click.echo, (words,), {"err": True})
+    waiting.daemon = True
+    with ExitStack() as stack:
+        stack.callback(waiting.cancel)
+        waiting.start()
+        if alone and sys.stderr.isatty():
+            show: Progress = _Bar(label, size, stack)
+        else:
+            show = stack.enter_context(_Log(label, size))
+
+        def tell(done: int, total: int | None) -> None:
+            waiting.cancel()
+            show(done, total)
+
+        yield tell
 
 
 def fetch_told(reference: Reference, cache: Cache) -> Path:

@@ -24,6 +24,9 @@ from pathlib import Path
 SECOND = 1_000_000_000
 """Nanoseconds. Archives and the layers of images keep whole seconds of a time."""
 
+MOST_MODELS = 20
+"""How many users of a file are kept in mind."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
@@ -33,7 +36,7 @@ class Entry:
     mtime_ns: int
     """Of the file, when it was verified."""
     models: tuple[str, ...] = ()
-    """Who used it: `name version`, the first one first."""
+    """Who used it: `name version`, the latest newcomers, the first one first."""
 
     def fits(self, status: os.stat_result) -> bool:
         """Say whether a file with this `status` is as it was when it was verified."""
@@ -77,7 +80,8 @@ class Ledger:
         """Write down that the file is used now, by `model` if that is known."""
         entry = self.read(sha256)
         if entry is not None and model and model not in entry.models:
-            self._write(sha256, replace(entry, models=(*entry.models, model)))
+            models = (*entry.models, model)[-MOST_MODELS:]
+            self._write(sha256, replace(entry, models=models))
         with suppress(OSError):
             os.utime(self._path(sha256))
 

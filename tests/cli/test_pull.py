@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from hatch_mar.cli import output
+from hatch_mar.cli import fetching, output
 from hatch_mar.cli.fetching import INTERVAL, _Log, render_progress, render_seconds, told
 from hatch_mar.errors import DigestMismatchError, OfflineError, TargetError, WeightsError
 from tests.support.archives import write_mar
@@ -203,6 +203,17 @@ class TestFailures:
         assert "gone: the server answers 404" in said.err
         assert cached(cache) == [WEIGHTS]
 
+    def test_all_that_cannot_be_had_is_named(self, hatch_mar: Program, tmp_path: Path) -> None:
+        paths = [
+            write_referring(tmp_path / name, source=f"/nowhere/{name}", sha256=name * 32)
+            for name in ("ab", "cd")
+        ]
+        said = hatch_mar("pull", *paths)
+        assert said.code == WeightsError.exit_code
+        errors = [line for line in said.err.splitlines() if "  weights/big.bin: " in line]
+        assert [line.partition("/nowhere/")[2][:2] for line in errors] == ["ab", "cd"]
+        assert "hatch-mar: 2 files could not be fetched" in said.err
+
     def test_json_says_why(self, hatch_mar: Program, tmp_path: Path) -> None:
         path = write_referring(tmp_path)
         (tmp_path / "big.bin").write_bytes(WEIGHTS[::-1])
@@ -278,6 +289,15 @@ class TestWhatIsSeen:
         with told("w", 100, alone=False) as tell:
             tell(50, 100)
         assert capsys.readouterr().err == ""
+
+    def test_waiting_is_told_too(
+        self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(fetching, "INTERVAL", 0.0)
+        with told("w", 100):
+            shown = ""
+            while "fetching w: waiting for its source, or for another process" not in shown:
+                shown += capsys.readouterr().err
 
     @pytest.mark.parametrize(
         ("done", "size", "shown"),

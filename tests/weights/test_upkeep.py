@@ -316,6 +316,13 @@ class TestTheLedger:
         assert entry is not None
         assert entry.models == ("m 1.0", "a 1", "b 1")
 
+    def test_not_every_user_for_ever(self, cache: Cache, reference: Reference) -> None:
+        for version in range(30):
+            cache.ledger.note_use(reference.sha256, f"a {version}")
+        entry = cache.ledger.read(reference.sha256)
+        assert entry is not None
+        assert entry.models == tuple(f"a {version}" for version in range(10, 30))
+
     def test_a_ledger_that_cannot_be_written_is_no_error(
         self, cache: Cache, reference: Reference
     ) -> None:
