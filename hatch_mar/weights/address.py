@@ -83,7 +83,7 @@ class ObjectAddress:
         scheme, _, rest = source.partition("://")
         form = _FORMS[scheme.lower()]
         container, _, name = rest.partition("/")
-        key, separator, version = name.partition(form.separator)
+        key, separator, version = _split_version(name, form)
         if not form.container.fullmatch(container) or not key or key.endswith("/"):
             raise AddressError(f"names no object; write {form.shape}")
         if separator and not form.version.fullmatch(version):
@@ -108,6 +108,14 @@ class ObjectAddress:
         server = f"{self.container}@{self.account}" if self.account else self.container
         version = f"{_FORMS[self.scheme].separator}{self.version}" if self.version else ""
         return f"{self.scheme}://{server}/{self.key}{version}"
+
+
+def _split_version(name: str, form: _Form) -> tuple[str, str, str]:
+    """Return key, separator and version; a `#` before anything but a number is the key's own."""
+    if form.separator == "#":
+        key, separator, version = name.rpartition("#")
+        return (key, separator, version) if form.version.fullmatch(version) else (name, "", "")
+    return name.partition(form.separator)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,6 +5,7 @@ Bytes are asked for in pieces: its library gives none of an answer before it has
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from adlfs import AzureBlobFileSystem
@@ -20,7 +21,7 @@ from azure.core.exceptions import (
     ServiceResponseTimeoutError,
 )
 
-from hatch_mar.weights.stores.answers import explain_status
+from hatch_mar.weights.stores.answers import explain_status, read_content_range
 from hatch_mar.weights.stores.objects import Answer
 from hatch_mar.weights.stores.protocol import Resolved
 
@@ -52,7 +53,7 @@ class Client:
         }
         try:
             self._azure: Any = AzureBlobFileSystem(
-                **_account_of(address.account), asynchronous=True, skip_instance_cache=True
+                **_account_of(address.account), skip_instance_cache=True
             )
         except ValueError as error:
             raise OSError(_NO_ACCOUNT) from error
@@ -132,18 +133,24 @@ class _Pieces:
         """Ask for the next piece."""
         length = PIECE if self._stop is None else min(PIECE, self._stop - self._next)
         same = {"etag": self._etag, "match_condition": MatchConditions.IfNotModified}
-        answer = await self._blob.download_blob(
-            offset=self._next,
-            length=length,
-            max_concurrency=1,
-            **(same if self._etag else {}),
-            **self._options,
-        )
-        found = answer.properties
-        self.total, self._etag = found.size, found.etag
+        try:
+            answer = await self._blob.download_blob(
+                offset=self._next,
+                length=length,
+                max_concurrency=1,
+                **(same if self._etag else {}),
+                **self._options,
+            )
+            self._piece = memoryview(await answer.readall())
+            found, whole = answer.properties, read_content_range(answer.properties.content_range)
+        except HttpResponseError as error:
+            if self._next or error.status_code != HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+                raise
+            found, whole = await self._blob.get_blob_properties(**self._options), None  # empty
+        self.total = whole[1] if whole else int(found.size)
+        self._etag = found.etag
         self.version = found.version_id or found.etag
-        self._stop = found.size if self._stop is None else min(self._stop, found.size)
-        self._piece = memoryview(await answer.readall())
+        self._stop = self.total if self._stop is None else min(self._stop, self.total)
         self._next += len(self._piece)
 
     async def read(self, count: int) -> bytes:

@@ -15,6 +15,7 @@ from botocore.exceptions import (
     ClientError,
     ConnectTimeoutError,
     CredentialRetrievalError,
+    EndpointConnectionError,
     HTTPClientError,
     IncompleteReadError,
     NoCredentialsError,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 _LOGIN = "set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, to those who may read it"
 _PASSING = {"SlowDown", "RequestTimeout", "Throttling", "ThrottlingException", "InternalError"}
 _REFUSED = {"ExpiredToken", "InvalidToken", "TokenRefreshRequired", "AuthorizationHeaderMalformed"}
+_BROKEN = (EndpointConnectionError, HTTPClientError, IncompleteReadError, HttpError)
 _UNVERSIONED = {None, "null"}
 
 
@@ -111,7 +113,7 @@ class Client:
             NoCredentialsError | PartialCredentialsError | CredentialRetrievalError | SSOError,
         ):
             return PermissionError(f"credentials cannot be had ({type(error).__name__}); {_LOGIN}")
-        if isinstance(error, HTTPClientError | IncompleteReadError | HttpError):
+        if isinstance(error, _BROKEN):
             return ConnectionError(f"S3 cannot be read ({type(error).__name__})")
         if isinstance(error, BotoCoreError | ValueError):  # how it is set up; names no secret
             return OSError(f"S3 cannot be asked: {error}")
