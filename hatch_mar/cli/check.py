@@ -13,6 +13,7 @@ from hatch_mar.cli.output import emit, json_option, say, told_as_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from hatch_mar.archive.read import Archive
     from hatch_mar.cli.subject import Subject
@@ -117,11 +118,37 @@ def open_subject(subject: Subject) -> tuple[Archive, MarSpec | None]:
     if subject.kind != "project" or subject.path is None:
         return subject.open(), None
     from hatch_mar.archive.planned import open_planned  # noqa: PLC0415 - see hatch_mar.cli
-    from hatch_mar.cli.authored import read_project  # noqa: PLC0415
     from hatch_mar.project.planning import make_plan  # noqa: PLC0415
 
-    spec = read_project(subject.path.resolve())
+    spec = _read_whole_project(subject.path.resolve())
     return open_planned(make_plan(spec), spec.root), spec
+
+
+def _read_whole_project(root: Path) -> MarSpec:
+    """Read the project in `root`, as a model and as a package.
+
+    Raises:
+        ProblemsError: all that is wrong with either.
+    """
+    from hatch_mar.cli.authored import read_project  # noqa: PLC0415 - see hatch_mar.cli
+    from hatch_mar.errors import ProblemsError  # noqa: PLC0415
+    from hatch_mar.plugin.checks import file_problems  # noqa: PLC0415
+    from hatch_mar.project.document import dig, find_hook, read_pyproject  # noqa: PLC0415
+
+    spec: MarSpec | None = None
+    problems: list[Problem] = []
+    try:
+        spec = read_project(root)
+    except ProblemsError as error:
+        problems += error.problems
+    pyproject = read_pyproject(root, [])
+    table = dig(pyproject, "project")
+    hook, _ = find_hook(root, pyproject, [])
+    if hook is not None and isinstance(table, dict):  # without it, no wheel holds the model
+        problems += file_problems(table, spec)
+    if spec is None or problems:
+        raise ProblemsError(problems)
+    return spec
 
 
 def _try(archive: Archive, device: DeviceChoice, rounds: int) -> Trial:

@@ -15,6 +15,7 @@ from hatch_mar.errors import Problem, ProblemsError
 from hatch_mar.plugin.beside import StagedArchive, archive_directory, is_wanted, notice
 from hatch_mar.plugin.checks import moving_problems, package_problems, runner_problems
 from hatch_mar.plugin.entry_points import (
+    Declared,
     Entry,
     entry_problems,
     fill_in,
@@ -220,7 +221,8 @@ def _read(hook: BuildHookInterface[Any]) -> tuple[Project, list[Problem]]:
         project = read_project(hook.root, hook.config, hook.metadata)
     except ProblemsError as error:
         raise ProblemsError([*error.problems, *problems]) from None
-    return project, [*problems, *entry_problems(hook.metadata, project.entries)]
+    declared = Declared.by_hatchling(hook.metadata)
+    return project, [*problems, *entry_problems(declared, project.entries)]
 
 
 def _raise(problems: list[Problem]) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from hatch_mar.errors import Problem
-from hatch_mar.plugin.entry_points import PYPROJECT
+from hatch_mar.plugin.entry_points import PYPROJECT, Declared, entry_problems, wanted_entries
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from hatchling.builders.config import BuilderConfig
+
+    from hatch_mar.project.spec import MarSpec
 
 RUNNER = "hatch-mar[serve]"
 
@@ -29,6 +31,29 @@ def runner_problems(dependencies: Iterable[str]) -> Iterator[Problem]:
         return
     remedy = f'write "{RUNNER}" instead of "{ours[0]}"' if ours else f'add "{RUNNER}"'
     yield Problem(PYPROJECT, "project.dependencies", f"the wheel brings no runner; {remedy}")
+
+
+def file_problems(project: Mapping[str, Any], spec: MarSpec | None) -> Iterator[Problem]:
+    """Yield what a build of the wheel would not have of the table `[project]`, unbuilt.
+
+    Without a `spec`, as the project has other problems, nobody knows which entry points it needs.
+    What is left to the build or is wrong for any project, a build will tell.
+    """
+    dependencies = project.get("dependencies", [])
+    if "dependencies" not in Declared.in_file(project).dynamic and isinstance(dependencies, list):
+        yield from runner_problems(filter(_is_requirement, dependencies))
+    if spec is not None:
+        entries = wanted_entries(name=spec.name, package=spec.package, script=spec.script)
+        yield from entry_problems(Declared.in_file(project), entries)
+
+
+def _is_requirement(line: object) -> bool:
+    from packaging.requirements import InvalidRequirement, Requirement  # noqa: PLC0415 - see above
+
+    try:
+        return isinstance(line, str) and bool(Requirement(line))
+    except InvalidRequirement:
+        return False
 
 
 def package_problems(

@@ -16,13 +16,15 @@ from hatch_mar.archive.packaged import ENTRY_POINT_GROUP
 from hatch_mar.errors import Problem, ProblemsError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from hatchling.metadata.core import ProjectMetadata
 
 
 PYPROJECT = "pyproject.toml"
+SCRIPTS = "console_scripts"
+"""The group of `[project.scripts]` in a wheel."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +58,7 @@ def wanted_entries(*, name: str, package: str, script: str | None) -> tuple[Entr
     if script is None:
         return (model,)
     main = f"{package}.__main__:main"
-    return (Entry(field="scripts", group="console_scripts", name=script, target=main), model)
+    return (Entry(field="scripts", group=SCRIPTS, name=script, target=main), model)
 
 
 def add_to_table(project: dict[str, Any], entries: Iterable[Entry]) -> None:
@@ -68,12 +70,41 @@ def add_to_table(project: dict[str, Any], entries: Iterable[Entry]) -> None:
             group[entry.name] = entry.target
 
 
-def entry_problems(metadata: ProjectMetadata[Any], entries: Iterable[Entry]) -> Iterator[Problem]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Declared:
+    """What `[project]` says of entry points."""
+
+    groups: Mapping[str, Mapping[str, str]]
+    """Entry points by group, scripts among them."""
+    dynamic: Sequence[str]
+    written: Collection[str]
+    """The fields that the file has."""
+
+    @classmethod
+    def by_hatchling(cls, metadata: ProjectMetadata[Any]) -> Declared:
+        """Return what is in force in a build."""
+        groups = {**metadata.core.entry_points, SCRIPTS: metadata.core.scripts}
+        return cls(groups=groups, dynamic=metadata.dynamic, written=metadata.core_raw_metadata)
+
+    @classmethod
+    def in_file(cls, project: Mapping[str, Any]) -> Declared:
+        """Return what the table `project` says; what is no table is hatchling's to complain of."""
+        own = project.get("entry-points")
+        groups = {**(own if isinstance(own, dict) else {}), SCRIPTS: project.get("scripts")}
+        dynamic = project.get("dynamic")
+        return cls(
+            groups={name: each for name, each in groups.items() if isinstance(each, dict)},
+            dynamic=dynamic if isinstance(dynamic, list) else [],
+            written=project,
+        )
+
+
+def entry_problems(declared: Declared, entries: Iterable[Entry]) -> Iterator[Problem]:
     """Yield what keeps `entries` out of the wheel, with the line to paste."""
     for entry in entries:
-        found = _group_of(metadata, entry).get(entry.name)
-        if found is None and entry.field not in metadata.dynamic:
-            yield Problem(PYPROJECT, f"project.{entry.field}", _remedy(metadata, entry))
+        found = declared.groups.get(entry.group, {}).get(entry.name)
+        if found is None and entry.field not in declared.dynamic:
+            yield Problem(PYPROJECT, f"project.{entry.field}", _remedy(declared, entry))
         elif found not in (None, entry.target):
             message = f"'{found}' is not what the wheel has; write {entry.line}"
             yield Problem(PYPROJECT, f"{entry.table}.{entry.name}", message)
@@ -114,21 +145,15 @@ def read_back(wheel: Path, entries: Iterable[Entry]) -> None:
         )
 
 
-def _group_of(metadata: ProjectMetadata[Any], entry: Entry) -> Mapping[str, str]:
-    if entry.field == "scripts":
-        return metadata.core.scripts
-    return metadata.core.entry_points.get(entry.group, {})
-
-
-def _remedy(metadata: ProjectMetadata[Any], entry: Entry) -> str:
+def _remedy(declared: Declared, entry: Entry) -> str:
     head = f"no entry point {entry.name!r}"
     literal = f"add to [{entry.table}]: {entry.line}"
-    if entry.field in metadata.core_raw_metadata:  # hatchling refuses a field that is both
+    if entry.field in declared.written:  # hatchling refuses a field that is both
         return f"{head}; {literal}"
-    fields = [*metadata.dynamic, "scripts", "entry-points"]
-    if "scripts" in metadata.core_raw_metadata:
+    fields = [*declared.dynamic, "scripts", "entry-points"]
+    if "scripts" in declared.written:
         fields.remove("scripts")
-    if "entry-points" in metadata.core_raw_metadata:
+    if "entry-points" in declared.written:
         fields.remove("entry-points")
     dynamic = ", ".join(f'"{field}"' for field in dict.fromkeys(fields))
     return f"{head}; add to [project]: dynamic = [{dynamic}]"

@@ -471,3 +471,28 @@ def test_there_has_to_be_something_to_bless(check: Checker, make_project: Projec
 def test_as_a_program() -> None:
     out = run(sys.executable, "-m", "hatch_mar", "check", PROJECTS / "shout")
     assert out.startswith("shout 0.3: nothing is wrong")
+
+
+def test_what_a_build_of_the_wheel_would_refuse(check: Checker, make_project: ProjectMaker) -> None:
+    """Nobody has to build to hear that the package would have no runner, and no `serve-...`."""
+    pyproject = """
+        [build-system]
+        requires = ["hatchling", "hatch-mar"]
+        build-backend = "hatchling.build"
+        [project]
+        name = "demo"
+        version = "1.0"
+        dependencies = ["hatch-mar"]
+        [project.scripts]
+        serve-demo = "elsewhere:main"
+        [tool.hatch.build.hooks.mar]
+    """
+    code, out, err = check(make_project(pyproject=pyproject))
+    assert (code, out) == (2, "")
+    keys = [line.split(": ")[1] for line in err.splitlines()[1:]]
+    assert keys == [
+        "project.dependencies",
+        "project.scripts.serve-demo",
+        "project.entry-points",
+    ]
+    assert 'write serve-demo = "demo_mar.__main__:main"' in err
