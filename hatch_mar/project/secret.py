@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from urllib.parse import parse_qsl, urlsplit
 
-from hatch_mar.weights.uri import redact
+from hatch_mar.weights.uri import HUB_TOKEN, redact
 
 URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://\S+")
 VARIABLE = re.compile(r"\$\{[A-Z0-9_]+\}")
@@ -33,6 +33,8 @@ def find_secret(url: str) -> str | None:
         return "a password"
     if user and not colon and USER_IS_NONE.fullmatch(parts.scheme) and not VARIABLE.fullmatch(user):
         return "a user's name or token"
+    if parts.scheme == "hf" and HUB_TOKEN.search(user):
+        return "a token of the Hub"
     for name, value in parse_qsl(parts.query):
         if PARAMETER.fullmatch(name.lower()) and not VARIABLE.fullmatch(value):
             return f"`{name}`"
