@@ -175,10 +175,45 @@ def tabulate_warm_start(results: dict[str, Any]) -> str:
     )
 
 
+def tabulate_weights(results: dict[str, Any]) -> str:
+    downloads: list[dict[str, Any]] = results["downloads"]
+
+    def of(program: str, key: str) -> list[float]:
+        return [each[key] for each in downloads if each["program"] == program]
+
+    programs = {each["program"] for each in downloads}
+    names = sorted(programs, key=lambda name: median(of(name, "seconds")))
+    keys = {"seconds": 2, "cpu": 2, "peak_mb": 0}
+    rows = [
+        [
+            name,
+            *(_spread(of(name, key), digits) for key, digits in keys.items()),
+            f"{results['size'] / 1e6 / median(of(name, 'seconds')):.0f}",
+        ]
+        for name in names
+    ]
+    ours, shell, hub = "hatch-mar", "curl and sha256sum", "huggingface_hub"
+    speed = {name: 1 / median(of(name, "seconds")) for name in (ours, shell, hub)}
+    goals = [
+        ["speed, of curl's and sha256sum's", "at least 0.7", f"{speed[ours] / speed[shell]:.2f}"],
+        ["speed, of huggingface_hub's", "at least 1", f"{speed[ours] / speed[hub]:.2f}"],
+        ["memory, MB", "below 100", f"{max(of(ours, 'peak_mb')):.0f}"],
+    ]
+    return "\n\n".join(
+        (
+            _markdown(["program", "seconds", "CPU seconds", "peak MB", "MB/s"], rows),
+            _markdown(["goal", "aim", "measured"], goals),
+            f"{results['size'] / 1e6:.0f} MB of random bytes. " + _conditions(results),
+            "Versions: " + _versions(results["versions"]) + ".",
+        )
+    )
+
+
 TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "echo": tabulate_echo,
     "start": tabulate_start,
     "warm-start": tabulate_warm_start,
+    "weights": tabulate_weights,
     "packaging": tabulate_packaging,
     "hook": tabulate_hook,
 }

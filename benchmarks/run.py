@@ -4,6 +4,7 @@
     python benchmarks/run.py start --rounds 5     time to the first answer, and memory
     python benchmarks/run.py packaging --rounds 5 building archives and wheels of big weights
     python benchmarks/run.py warm-start           the first answer with big weights in the cache
+    python benchmarks/run.py weights --rounds 5   downloading big weights, verified
     python benchmarks/run.py publish              the results so far into docs/
 
 Python 3.11 and wrk are enough: what is measured is installed under `.work/`, hatch-mar from this
@@ -30,6 +31,7 @@ from benchmarks.peers import PEERS
 from benchmarks.report import TABLES, publish
 from benchmarks.start import run_start
 from benchmarks.warm_start import run_warm_start
+from benchmarks.weights import run_weights
 from tests.support.environment import say
 
 RESULTS = Path(__file__).with_name("results")
@@ -53,6 +55,8 @@ def main() -> None:
         results = run_packaging(rounds=options.rounds, size=options.size << 20)
     elif options.command == "warm-start":
         results = run_warm_start(rounds=options.rounds, size=options.size << 20)
+    elif options.command == "weights":
+        results = run_weights(rounds=options.rounds, size=options.size << 20)
     elif options.command == "hook":
         results = run_hook(rounds=options.rounds)
     else:
@@ -69,12 +73,13 @@ def _parse() -> argparse.Namespace:
     packaging = commands.add_parser("packaging", help="building archives and wheels of big weights")
     hook = commands.add_parser("hook", help="CPU time of a build without weights")
     warm = commands.add_parser("warm-start", help="first answer with big weights in the cache")
+    weights = commands.add_parser("weights", help="downloading big weights from loopback")
     commands.add_parser("publish", help="write the tables into the documentation")
-    for command in (echo, start, packaging, warm, hook):
+    for command in (echo, start, packaging, warm, hook, weights):
         command.add_argument("--rounds", type=int, default=5)
         command.add_argument("--into", type=Path, default=RESULTS, help="where the results go")
-    for command in (packaging, warm):
-        command.add_argument("--size", type=int, default=1024, help="MiB of float32 weights")
+    for command in (packaging, warm, weights):
+        command.add_argument("--size", type=int, default=1024, help="MiB of weights")
     echo.add_argument("--seconds", type=int, default=3, help="length of one point")
     echo.add_argument("--connections", type=int, nargs="+", default=[1, 8, 64])
     echo.add_argument("--peers", nargs="+", choices=PEERS, default=list(PEERS))
