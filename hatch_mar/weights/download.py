@@ -118,6 +118,8 @@ class Download:
             if not self._is_whole():
                 self._start(self._begin())
             self._follow()
+            if not self._order.is_pinned:
+                self._look_again()
         finally:
             self._end()
 
@@ -178,6 +180,15 @@ class Download:
         self._total = wanted if wanted is not None else total
         if self._total is not None:
             self._admit(self._total - self._partial.present)
+
+    def _look_again(self) -> None:
+        """Make sure that the file did not change while it was read: no digest would tell."""
+        if self._version is None or not self._total:
+            return
+        stream = self._source.open(self._total - 1, self._total)
+        stream.close()
+        if stream.version != self._version:
+            raise ConnectionError("the file changed while it was read")
 
     # The calling thread.
 

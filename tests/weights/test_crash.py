@@ -24,13 +24,14 @@ FETCHER = """
 import sys
 from pathlib import Path
 from hatch_mar.weights.cache import Cache
-from hatch_mar.weights.fetch import fetch
+from hatch_mar.weights.fetch import Lanes, fetch
 from hatch_mar.weights.reference import Reference
-source, sha256, size, cache = sys.argv[1:]
+source, sha256, size, cache, most = sys.argv[1:]
+lanes = Lanes(most=int(most), part=4 << 20, smallest=1, idle=0.01)
 reference = Reference(target="model.pt", source=source, sha256=sha256, size=int(size))
 def tell(done, total):
     print(done, flush=True)
-print(fetch(reference, Cache(Path(cache)), progress=tell))
+print(fetch(reference, Cache(Path(cache)), progress=tell, lanes=lanes))
 """
 
 
@@ -83,14 +84,17 @@ def gigabyte(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, list[tuple[
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
+@pytest.mark.parametrize("most", [1, 4])
 def test_kill_after_kill_it_ends_with_the_right_bytes(
-    gigabyte: tuple[str, list[tuple[int, int]]], tmp_path: Path
+    gigabyte: tuple[str, list[tuple[int, int]]], tmp_path: Path, most: int
 ) -> None:
+    """Over one connection, and over several that leave holes."""
     url, sent = gigabyte
     digest = hashlib.sha256()
     for number in range(SIZE // MIB):
         digest.update(_block(number))
-    command = [sys.executable, "-c", FETCHER, url, digest.hexdigest(), str(SIZE), str(tmp_path)]
+    arguments = [url, digest.hexdigest(), str(SIZE), str(tmp_path), str(most)]
+    command = [sys.executable, "-c", FETCHER, *arguments]
     chance = random.Random(4)
     reached, killed = 0, 0
     while killed < KILLS:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,8 +35,8 @@ class FileStream:
 
     def __init__(self, path: Path, start: int, stop: int | None) -> None:
         """Open the file at `path` at `start`, or at its end if it is shorter."""
-        self._file = path.open("rb")
-        status = path.stat()
+        self._file = path.open("rb", buffering=0)
+        status = os.fstat(self._file.fileno())
         self.total: int | None = status.st_size
         self.version: str | None = f"{status.st_ino}-{status.st_mtime_ns}"
         self.start = min(start, status.st_size)
