@@ -55,6 +55,8 @@ class Answer:
     phrase: str = ""
     content_type: str | None = None
     headers: Sequence[tuple[str, str]] = ()
+    is_ours: bool = False
+    """Whether it is an error of the server's, and not what a handler said."""
 
     @property
     def closes(self) -> bool:
@@ -65,9 +67,8 @@ class Answer:
 def make_error(status: int, kind: str, message: str, *, retry_after: int | None = None) -> Answer:
     """Return TorchServe's error answer; `kind` is the name that its clients match on."""
     answer = make_json({"code": status, "type": kind, "message": message}, status=status)
-    if retry_after is None:
-        return answer
-    return replace(answer, headers=(("Retry-After", str(retry_after)),))
+    headers = () if retry_after is None else (("Retry-After", str(retry_after)),)
+    return replace(answer, headers=headers, is_ours=True)
 
 
 def make_json(value: object, *, status: int = 200) -> Answer:
@@ -109,24 +110,38 @@ def phrase_of(status: int) -> str:
         return ""
 
 
-def render_head(answer: Answer, request_id: str, *, keep_alive: bool) -> bytes:
-    """Return the status line and headers of `answer`, up to and with the empty line."""
+def render_head(
+    answer: Answer,
+    request_id: str,
+    *,
+    keep_alive: bool,
+    more: str = "",
+    chunked: bool | None = None,
+) -> bytes:
+    """Return the status line and headers of `answer`, up to and with the empty line.
+
+    `more` is header lines that the operator wants on every answer. Of a stream the body's length is
+    not known: it is `chunked`, or for a client that knows no chunks it ends with the connection.
+    """
     lines = [f"HTTP/1.1 {answer.status} {answer.phrase}\r\n"]
     named = {name.lower() for name, _ in answer.headers}
     if answer.content_type and "content-type" not in named:
         lines.append(f"content-type: {answer.content_type}\r\n")
     lines += [f"{name}: {value}\r\n" for name, value in answer.headers]
     lines.append(f"x-request-id: {request_id}\r\n{_NO_CACHE_LINES}")
-    if answer.status not in BODILESS:
+    lines.append(more)
+    if chunked:
+        lines.append("transfer-encoding: chunked\r\n")
+    elif chunked is None and answer.status not in BODILESS:
         lines.append(f"content-length: {len(answer.body)}\r\n")
     lines.append(f"connection: {'keep-alive' if keep_alive else 'close'}\r\n\r\n")
     return "".join(lines).encode("latin-1")
 
 
-def render_plain_head(request_id: str, length: int) -> bytes:
+def render_plain_head(request_id: str, length: int, more: str = "") -> bytes:
     """Return the head of a prediction that set nothing, on a connection that stays."""
     return (
-        f"HTTP/1.1 200 \r\nx-request-id: {request_id}\r\n{_NO_CACHE_LINES}"
+        f"HTTP/1.1 200 \r\nx-request-id: {request_id}\r\n{_NO_CACHE_LINES}{more}"
         f"content-length: {length}\r\nconnection: keep-alive\r\n\r\n"
     ).encode("latin-1")
 

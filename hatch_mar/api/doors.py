@@ -6,8 +6,8 @@ import os
 from typing import TYPE_CHECKING
 
 from hatch_mar.api.app import create_app
-from hatch_mar.api.fastlane import Lane
 from hatch_mar.api.guard import TOKEN_VARIABLE, Guard
+from hatch_mar.api.lane import Lane
 from hatch_mar.api.listeners import Listener
 from hatch_mar.api.management import Management
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from hatch_mar.api.access_log import describe
@@ -17,7 +18,7 @@ from hatch_mar.api.rows import read_single
 from hatch_mar.serve import HeaderBlock, Response
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from hatch_mar.api.targets import Target
     from hatch_mar.serve import Job
@@ -36,6 +37,7 @@ class Head:
         "content_type",
         "expects_continue",
         "headers",
+        "knows_chunks",
         "log_entry",
         "media_type",
         "method",
@@ -63,6 +65,7 @@ class Head:
         self.url = url
         self.raw = raw
         self.target = target
+        self.knows_chunks = version != "1.0"
         self.headers = HeaderBlock.from_raw(raw)
         line = f"{method.decode('latin-1')} {url.decode('latin-1')} HTTP/{version}"
         self.log_entry = describe(client, line)
@@ -81,6 +84,16 @@ class Head:
         """None where the body is a form."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class House:
+    """What holds for every answer of a listener."""
+
+    response_limit: int = 0
+    """Bytes of a prediction, or of one piece of it; more is an error."""
+    more: str = ""
+    """Header lines that the operator wants on every answer."""
+
+
 class Exchange:
     """One request, from its head to its answer.
 
@@ -90,7 +103,9 @@ class Exchange:
 
     __slots__ = (
         "body",
+        "broken",
         "head",
+        "house",
         "job",
         "keep_alive",
         "on_ready",
@@ -98,9 +113,9 @@ class Exchange:
         "ready",
         "request_id",
         "response_complete",
-        "response_limit",
         "started",
         "status",
+        "streams",
     )
 
     def __init__(
@@ -109,14 +124,14 @@ class Exchange:
         *,
         keep_alive: bool,
         started: float,
-        response_limit: int,
+        house: House,
         on_ready: Callable[[Exchange], None],
     ) -> None:
-        """Begin at `started`, loop time; `on_ready` is called when `output` may be sent."""
+        """Begin at `started`, loop time; `on_ready` is called when `output` has grown."""
         self.head = head
         self.keep_alive = keep_alive
         self.started = started
-        self.response_limit = response_limit
+        self.house = house
         self.on_ready = on_ready
         self.request_id = next_request_id()
         self.body: bytes | bytearray = b""
@@ -126,8 +141,12 @@ class Exchange:
         self.response_complete = False
         """Whether the answer was sent, or will never be."""
         self.status = 0
-        self.output: tuple[bytes | bytearray | memoryview, ...] = ()
-        """The whole answer, head first."""
+        self.output: Sequence[bytes | bytearray | memoryview] = ()
+        """The whole answer, head first; of a stream, what was not written yet."""
+        self.streams = False
+        """Whether a piece of the answer has come already."""
+        self.broken = False
+        """Whether the stream has ended before its end: the client must not take it for whole."""
 
     def add_body(self, data: bytes) -> int:
         """Take a piece of the body; return the size so far."""
@@ -140,33 +159,97 @@ class Exchange:
         return len(self.body)
 
     def reply(self, response: Response) -> None:
-        """Take the service's answer."""
-        if self.response_complete:
+        """Take the service's answer, or the last of it."""
+        if self.response_complete or self.ready:
             return
         self.job = None  # which knows this method: together they would wait for the collector
         body = response.body
         size = len(body)
+        house = self.house
         if (
             response.status == 200  # noqa: PLR2004
             and self.keep_alive
             and size <= _JOINED
-            and size <= self.response_limit
+            and size <= house.response_limit
             and not (response.error or response.content_type or response.headers)
             and not response.phrase
             and self.head.method != b"HEAD"
+            and not self.streams
         ):
             self.status = 200
-            self.output = (render_plain_head(self.request_id, size) + body,)
+            self.output = (render_plain_head(self.request_id, size, house.more) + body,)
             self.ready = True
             self.on_ready(self)
+        elif self.streams:
+            self._end_stream(response)
         else:
-            self.answer(answer_response(response, self.response_limit))
+            self.answer(answer_response(response, house.response_limit))
+
+    def take_piece(self, piece: Response) -> None:
+        """Take an intermediate answer: the first one decides status and headers."""
+        if self.response_complete or self.ready:
+            return
+        limit = self.house.response_limit
+        if not self.streams:
+            answer = answer_response(piece, limit)
+            if answer.is_ours:
+                self.answer(answer)
+                return
+            self._begin_stream(answer)
+        elif len(piece.body) > limit:
+            self.break_off()
+        else:
+            self._add_chunk(piece.body)
+        self.on_ready(self)
+
+    def break_off(self) -> None:
+        """End the stream here, so that the client sees that it is not whole."""
+        self.broken = self.ready = True
+        self.keep_alive = False
+
+    def _begin_stream(self, answer: Answer) -> None:
+        chunked = self.head.knows_chunks
+        if answer.closes or not chunked:
+            self.keep_alive = False
+        self.streams = True
+        self.status = answer.status
+        head = render_head(
+            answer,
+            self.request_id,
+            keep_alive=self.keep_alive,
+            more=self.house.more,
+            chunked=chunked,
+        )
+        self.output = [head]
+        self._add_chunk(answer.body)
+
+    def _add_chunk(self, body: bytes | bytearray | memoryview) -> None:
+        """Append one chunk (RFC 9112, section 7.1); an empty one would be the last."""
+        assert isinstance(self.output, list)
+        if body and self.head.method != b"HEAD":
+            if self.head.knows_chunks:
+                body = b"".join((b"%x\r\n" % len(body), body, b"\r\n"))
+            self.output.append(body)
+
+    def _end_stream(self, last: Response) -> None:
+        """Append what the handler returned in the end, if it did not fail."""
+        assert isinstance(self.output, list)
+        if last.error or len(last.body) > self.house.response_limit:
+            self.break_off()
+        else:
+            self._add_chunk(last.body)
+            if self.head.knows_chunks and self.head.method != b"HEAD":
+                self.output.append(b"0\r\n\r\n")
+            self.ready = True
+        self.on_ready(self)
 
     def answer(self, answer: Answer) -> None:
         """Take any answer."""
         if answer.closes:
             self.keep_alive = False
-        head = render_head(answer, self.request_id, keep_alive=self.keep_alive)
+        head = render_head(
+            answer, self.request_id, keep_alive=self.keep_alive, more=self.house.more
+        )
         bodiless = self.head.method == b"HEAD" or answer.status in BODILESS
         self.send(answer.status, head, b"" if bodiless else answer.body)
 

@@ -14,14 +14,14 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from hatch_mar.api.answers import CONTINUE, TOO_LARGE, answer_error, make_error
-from hatch_mar.api.exchange import Exchange, Head, RawHeaders
+from hatch_mar.api.exchange import Exchange, Head, House, RawHeaders
+from hatch_mar.api.lane import StreamGuard
 from hatch_mar.api.rows import read_form
 from hatch_mar.api.scope import HEADERS_AS_SENT
 from hatch_mar.api.targets import Target, find_hot_target
@@ -29,10 +29,9 @@ from hatch_mar.errors import BadRequestError, RequestError
 from hatch_mar.serve import Part, Request
 
 if TYPE_CHECKING:
-    from asyncio import BaseTransport
+    import asyncio
 
-    from hatch_mar.api.access_log import AccessLog
-    from hatch_mar.serve import Service
+    from hatch_mar.api.lane import Lane
 
 logger = logging.getLogger("hatch_mar.api")
 
@@ -46,21 +45,6 @@ _LINGER = 2.0
 """Seconds in which a client may still read the answer to a body that we refused."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Lane:
-    """What every connection of a listener shares."""
-
-    service: Service
-    max_request_size: int = 6_553_500
-    max_response_size: int = 6_553_500
-    access_log: AccessLog | None = None
-    idle_timeout: float = 75.0
-    """Seconds after which an idle connection is closed: longer than usual clients and proxies keep
-    theirs, so that it is they who close it and never a request that meets a closing door."""
-    predicts: bool = True
-    """Whether predictions are served here at all; not on the management or metrics port."""
-
-
 class FastLane(HttpToolsProtocol):
     """One connection."""
 
@@ -71,6 +55,9 @@ class FastLane(HttpToolsProtocol):
         """Serve `lane`; the rest is what uvicorn gives every protocol."""
         super().__init__(**uvicorn)
         self._lane = lane
+        more = "" if lane.cors is None else lane.cors.lines
+        self._house = House(response_limit=lane.max_response_size, more=more)
+        self._guard = StreamGuard(lane, self.loop, self._cut_off)
         self._idle_timeout = lane.idle_timeout
         self._in_flight: deque[Exchange] = deque()
         """In the order of their requests; the first one's answer is the next to leave."""
@@ -88,7 +75,7 @@ class FastLane(HttpToolsProtocol):
 
     # What the transport calls
 
-    def connection_made(self, transport: BaseTransport) -> None:
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin, with the idle timer running: a client may not connect and say nothing for ever."""
         super().connection_made(transport)  # type: ignore[arg-type]
         self._used = self.loop.time()
@@ -97,6 +84,7 @@ class FastLane(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Take back what is in flight: nobody is there to read the answers."""
         self._deaf = True
+        self._guard.release()
         self._drop_in_flight()
         if isinstance(self.cycle, Exchange):
             self.cycle = None
@@ -132,11 +120,19 @@ class FastLane(HttpToolsProtocol):
         """Stop reading from a client that does not read its answers."""
         super().pause_writing()
         self._breathe()
+        first = self._in_flight[0] if self._in_flight else None
+        if first is not None and first.streams and first.job is not None:
+            self._guard.hold(first.job)
 
     def resume_writing(self) -> None:
         """Read again."""
         super().resume_writing()
         self._breathe()
+        self._guard.release()
+
+    def _cut_off(self) -> None:
+        logger.warning("%s: cut off, it does not read its stream", self.client)
+        self.transport.abort()
 
     def timeout_keep_alive_handler(self) -> None:
         """Close the connection if nothing was asked of it for too long."""
@@ -234,7 +230,7 @@ class FastLane(HttpToolsProtocol):
             head,
             keep_alive=self.parser.should_keep_alive() and not self._leaving,
             started=self.loop.time(),
-            response_limit=self._lane.max_response_size,
+            house=self._house,
             on_ready=self._send_ready,
         )
         self._in_flight.append(exchange)
@@ -256,19 +252,22 @@ class FastLane(HttpToolsProtocol):
             request = Request(
                 exchange.request_id, head.headers, parts, target.url_path, target.explain
             )
-            exchange.job = self._lane.service.submit(
-                target.model or "", target.version, request, exchange.reply
-            )
+            take = exchange.reply, exchange.take_piece
+            model = target.model or ""
+            exchange.job = self._lane.service.submit(model, target.version, request, *take)
         except RequestError as error:
             exchange.answer(answer_error(error))
         except Exception as error:  # a bug of ours must not look like the client's bad request
             logger.exception("%s", head.log_entry)
             exchange.answer(make_error(500, type(error).__name__, "internal error"))
 
-    def _send_ready(self, _: Exchange) -> None:
-        """Write every answer whose turn has come."""
+    def _send_ready(self, exchange: Exchange) -> None:
+        """Write every answer whose turn has come, and what there is of the next one."""
         in_flight = self._in_flight
-        if self.transport.is_closing() or not in_flight[0].ready:
+        if self.transport.is_closing():
+            return
+        if not in_flight[0].ready:
+            self._feed(exchange)
             return
         while in_flight and in_flight[0].ready:
             exchange = in_flight.popleft()
@@ -278,9 +277,26 @@ class FastLane(HttpToolsProtocol):
                 return
         self._go_on()
 
+    def _feed(self, exchange: Exchange) -> None:
+        """Write the pieces that a stream has so far, if it is its turn."""
+        if exchange is not self._in_flight[0]:
+            # Those before it are slow, and nobody pipelines streams: they must not fill the memory.
+            waiting = sum(map(len, exchange.output))
+            if exchange.streams and waiting > self._lane.max_response_size:
+                self.transport.abort()
+        elif exchange.streams:
+            pieces, exchange.output = exchange.output, []
+            for piece in pieces:
+                self.transport.write(piece)
+
     def _write(self, exchange: Exchange) -> None:
         for piece in exchange.output:
             self.transport.write(piece)
+        if exchange.broken:
+            if exchange.job is not None:
+                self._lane.service.cancel(exchange.job)
+            if not exchange.head.knows_chunks:
+                self.transport.abort()  # a closed connection would look like the end
         exchange.response_complete = True
         self._used = now = self.loop.time()
         lane = self._lane
@@ -291,7 +307,7 @@ class FastLane(HttpToolsProtocol):
     def _go_on(self) -> None:
         """Let what waited behind the answers just written have its turn."""
         if self._in_flight:
-            first = self._in_flight[0]
+            self._feed(first := self._in_flight[0])
             if first is self._receiving and first.head.expects_continue and not first.body:
                 self.transport.write(CONTINUE)
         elif self.pipeline:
@@ -342,7 +358,7 @@ class FastLane(HttpToolsProtocol):
                 Head(b"", b"", "1.1", [], target=Target(model=None), client=self.client),
                 keep_alive=False,
                 started=self.loop.time(),
-                response_limit=0,
+                house=self._house,
                 on_ready=self._send_ready,
             )
             self._in_flight.append(exchange)

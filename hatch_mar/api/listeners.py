@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import uvicorn
     from starlette.types import ASGIApp
 
-    from hatch_mar.api.fastlane import Lane
+    from hatch_mar.api.lane import Lane
 
 _BACKLOG = 2048
 

@@ -5,18 +5,20 @@ One object lives as long as the worker; handlers keep things on it between batch
 
 from __future__ import annotations
 
+import copy
 import operator
 import os
 import re
 from typing import TYPE_CHECKING, Any
 
 from hatch_mar.model.metrics import Metrics
+from hatch_mar.model.protocol import STREAM_NEXT
 from hatch_mar.model.rows import make_headers
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from hatch_mar.model.protocol import LoadOptions, Request
+    from hatch_mar.model.protocol import LoadOptions, OnPiece, Request, Response
 
 SERVER_VERSION = "0.12.0"
 """The TorchServe whose contract the context keeps; handlers may look at it."""
@@ -138,12 +140,40 @@ class Context:
         self.header_key_sequence_end = _sequence_header("END", "ts_request_sequence_end")
         self.trusted_pickle: Sequence[str] | None = None
         self.max_gpu_memory: int | None = None
+        self.on_piece: OnPiece | None = None
+        self.pieces: list[tuple[str, Response]] = []
+        """Intermediate answers of this batch for which nobody listens."""
+        self.has_streamed = False
+        """Whether a client has some of this batch already."""
 
     def begin(self, requests: Sequence[Request]) -> None:
         """Forget the last batch and describe `requests`."""
         self.request_ids = {index: request.id for index, request in enumerate(requests)}
         self.request_processor = [RequestProcessor(request=request) for request in requests]
         self.metrics.request_ids = self.request_ids
+        self.has_streamed = False
+
+    def send_pieces(self, pieces: Sequence[tuple[str, Response]]) -> None:
+        """Send intermediate answers, each to the request with the id beside it."""
+        self.has_streamed = True
+        if self.on_piece is None:
+            self.pieces += pieces
+        else:
+            self.on_piece(pieces)
+
+    def fork(self) -> Context:
+        """Return a context for a batch of its own, beside others: handlers' extras are shared."""
+        twin = copy.copy(self)
+        twin.metrics = copy.copy(self.metrics)
+        twin.metrics.drain()  # the twin's list is a new one from here on
+        twin.pieces = []
+        return twin
+
+    def finish_stream(self) -> None:
+        """Say in the headers of what was streamed that what follows is the last of it."""
+        for processor in self.request_processor:
+            if processor.get_response_header(STREAM_NEXT) == "true":
+                processor.add_response_property(STREAM_NEXT, "false")
 
     def get_request_id(self, idx: int = 0) -> str | None:
         """Return the id of request `idx`, None if there is no such request."""

@@ -10,7 +10,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
+
+    OnPiece = Callable[[Sequence[tuple[str, "Response"]]], None]
+    """Takes intermediate answers, each with the id of its request."""
+
+STREAM_NEXT = "ts_stream_next"
+"""The header that says of an answer whether more of it follows: `true`, or `false` at its end."""
 
 
 @dataclass(slots=True)
@@ -33,9 +39,11 @@ class Request:
     headers: Sequence[tuple[str, str]]
     """Names as the client sent them; a repeated name keeps its last value for the handler."""
     parts: Sequence[Part]
-    url_path: str = ""
-    """What follows the version in the path, without a leading slash."""
-    explain: bool = False
+    url_path: str | None = ""
+    """What follows the version in the path, without a leading slash; None where the handler is told
+    of none (TorchServe's KServe, SageMaker and legacy routes)."""
+    explain: bool | None = False
+    """None where the handler is not told (TorchServe's SageMaker and legacy routes)."""
     describe: bool = False
 
 
@@ -53,6 +61,25 @@ class Response:
     error: bool = False
     error_type: str = "InternalServerException"
     """`type` of TorchServe's error body, where `error` is set; workers leave it as it is."""
+
+    @property
+    def announces_more(self) -> bool:
+        """Whether the handler says, with TorchServe's header, that this is not all."""
+        return any(pair == (STREAM_NEXT, "true") for pair in self.headers)
+
+
+def join_pieces(pieces: Sequence[Response], last: Response) -> Response:
+    """Return a streamed answer in one piece, for somebody who does not want a stream.
+
+    Status and headers are the first piece's, as they would be on the wire; an error that ended the
+    stream takes the place of it all.
+    """
+    if not pieces or last.error:
+        return last
+    first = pieces[0]
+    headers = tuple(pair for pair in first.headers if pair[0] != STREAM_NEXT)
+    body = b"".join([*(piece.body for piece in pieces), last.body])
+    return Response(first.status, body, first.phrase, first.content_type, headers)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,12 +135,28 @@ class Servable(Protocol):
         """Answer `requests` as one batch, one response each, in order."""
         ...
 
+    @property
+    def can_overlap(self) -> bool:
+        """Whether `handle` is a coroutine function, so that `predict_overlapped` may be called."""
+        ...
+
+    async def predict_overlapped(self, requests: Sequence[Request]) -> list[Response]:
+        """Answer `requests` as `predict` does, perhaps while other batches are being answered."""
+        ...
+
     def check_examples(self) -> None:
         """Run the golden examples, and raise `GoldenError` naming the first that differs."""
         ...
 
     def drain_metrics(self) -> Sequence[Measured]:
         """Return what the handler measured since the last call, oldest first."""
+        ...
+
+    def listen(self, on_piece: OnPiece) -> None:
+        """Hand every intermediate answer of a handler that streams to `on_piece`, at once.
+
+        It may be called from any thread of the handler's.
+        """
         ...
 
     @property

@@ -14,7 +14,7 @@ from json.encoder import encode_basestring_ascii
 from typing import TYPE_CHECKING, Any
 
 from hatch_mar.model.faults import INVALID_OUTPUT, UNSUPPORTED_OUTPUT, WRONG_COUNT, failure
-from hatch_mar.model.protocol import Response
+from hatch_mar.model.protocol import STREAM_NEXT, Response
 from hatch_mar.model.tracebacks import summarise
 
 if TYPE_CHECKING:
@@ -28,12 +28,22 @@ logger = logging.getLogger("hatch_mar.model")
 def make_responses(
     outputs: Any,  # noqa: ANN401 - a handler may return anything
     processors: Sequence[RequestProcessor],
+    stopping_criteria: Any = None,  # noqa: ANN401 - what a handler made of it
 ) -> list[Response]:
-    """Pair `outputs` with the requests of the batch, or tell all of them what is wrong with it."""
+    """Pair `outputs` with the requests of the batch, or tell all of them what is wrong with it.
+
+    A handler that answers in rounds (`continuousBatching`) leaves a function for each request in
+    `context.stopping_criteria`, which says of its output whether it is the last one.
+    """
     if not isinstance(outputs, list):
         return [failure(503, INVALID_OUTPUT) for _ in processors]
     if len(outputs) != len(processors):
         return [failure(503, WRONG_COUNT) for _ in processors]
+    if stopping_criteria:
+        for index, processor in enumerate(processors):
+            is_last = stopping_criteria[index](outputs[index])
+            if is_last is not None:
+                processor.add_response_property(STREAM_NEXT, "false" if is_last else "true")
     return [make_response(*pair) for pair in zip(outputs, processors, strict=True)]
 
 

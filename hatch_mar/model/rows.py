@@ -47,14 +47,18 @@ def _raw(part: Part) -> bytearray:
 def make_headers(request: Request) -> dict[str, Any]:
     """Return what `context.get_request_header` looks up, as TorchServe's handlers expect it.
 
-    The client's headers under the names it sent, the last of a repeated one; `explain` and
-    `url_path`; and under the name of each part its content type, as `{"content-type": ...}`.
+    Under the name of each part its content type, as `{"content-type": ...}`; the client's headers
+    under the names it sent, the last of a repeated one; `explain` and `url_path` where the route
+    has them. Later ones replace earlier ones of the same name.
     """
-    headers: dict[str, Any] = dict(request.headers)
-    headers["explain"] = str(request.explain)
-    headers["url_path"] = request.url_path
-    if request.describe:
-        headers["describe"] = "True"
+    headers: dict[str, Any] = {}
     for part in request.parts:
         headers[part.name] = {"content-type": part.content_type}
+    headers.update(request.headers)
+    if request.explain is not None:
+        headers["explain"] = str(request.explain)
+    if request.url_path is not None:
+        headers["url_path"] = request.url_path
+    if request.describe:
+        headers["describe"] = "True"
     return headers

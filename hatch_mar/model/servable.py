@@ -13,6 +13,7 @@ from hatch_mar.model.faults import (
     is_out_of_resources,
 )
 from hatch_mar.model.golden import check_example
+from hatch_mar.model.protocol import join_pieces
 from hatch_mar.model.responses import make_responses
 from hatch_mar.model.rows import make_row
 from hatch_mar.model.tracebacks import render_traceback, summarise
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from hatch_mar.model.context import Context
     from hatch_mar.model.entrypoint import EntryPoint
     from hatch_mar.model.metrics import Measurement
-    from hatch_mar.model.protocol import LoadOptions, Request, Response
+    from hatch_mar.model.protocol import LoadOptions, OnPiece, Request, Response
 
 logger = logging.getLogger("hatch_mar.model")
 
@@ -35,9 +36,11 @@ class LoadedModel:
         """Serve `entry`, which has been initialised with `context`."""
         self._options = options
         self._handle = entry.handle
+        self._coroutine = entry.coroutine
         self._isolate = entry.retry_safe if options.isolate is None else options.isolate
         self._decode = options.decode_input_request
         self.context = context
+        self._measured: list[Measurement] = []
         self.last_traceback = ""
         """Of the last batch that failed."""
         self.device_lost = False
@@ -61,7 +64,37 @@ class LoadedModel:
             failure = error  # handled below: what is raised on the way must not be chained to it
         if failure is not None:
             return self._recover(requests, failure)
+        if context.stopping_criteria or context.has_streamed:
+            return self._finish(context, requests, outputs)
         return make_responses(outputs, context.request_processor)
+
+    @property
+    def can_overlap(self) -> bool:
+        """Whether `handle` is a coroutine function."""
+        return self._coroutine is not None
+
+    async def predict_overlapped(self, requests: Sequence[Request]) -> list[Response]:
+        """Answer `requests` beside other batches; see `Servable.predict_overlapped`."""
+        from asyncio import CancelledError  # noqa: PLC0415 - few workers have a use for asyncio
+
+        assert self._coroutine is not None
+        context = self.context.fork()
+        rows = [make_row(request, decode=self._decode) for request in requests]
+        context.begin(requests)
+        try:
+            outputs = await self._coroutine(rows, context)
+        except (SystemExit, KeyboardInterrupt, CancelledError):
+            raise
+        except BaseException as error:  # noqa: BLE001 - also a panic of a library in Rust
+            self.device_lost = self.device_lost or is_device_lost(error)
+            return self._give_up(requests, error)
+        finally:
+            self._measured += context.metrics.drain()
+        return self._finish(context, requests, outputs)
+
+    def listen(self, on_piece: OnPiece) -> None:
+        """Hand every intermediate answer to `on_piece`; see `Servable.listen`."""
+        self.context.on_piece = on_piece
 
     def check_examples(self) -> None:
         """Run the golden examples; see `Servable.check_examples`."""
@@ -71,13 +104,41 @@ class LoadedModel:
 
     def drain_metrics(self) -> list[Measurement]:
         """Return what the handler measured since the last call."""
-        return self.context.metrics.drain()
+        measured, self._measured = self._measured, []
+        return measured + self.context.metrics.drain()
 
     def _recover(self, requests: Sequence[Request], error: BaseException) -> list[Response]:
         """Answer a batch that raised `error`: in halves if that is safe and may help."""
         self.device_lost = self.device_lost or is_device_lost(error)
-        if len(requests) > 1 and self._isolate and not self.device_lost:
+        again = self._isolate and not (self.device_lost or self.context.has_streamed)
+        if len(requests) > 1 and again:
             return self._halve(requests, error)
+        return self._give_up(requests, error)
+
+    def _finish(
+        self,
+        context: Context,
+        requests: Sequence[Request],
+        outputs: Any,  # noqa: ANN401 - a handler may return anything
+    ) -> list[Response]:
+        """Make the last of what was streamed, or of this round, into responses."""
+        pieces, context.pieces = context.pieces, []
+        criteria = context.stopping_criteria
+        if not criteria:
+            context.finish_stream()
+        try:
+            responses = make_responses(outputs, context.request_processor, criteria)
+        except Exception as error:  # noqa: BLE001 - the criteria are the handler's own functions
+            return self._give_up(requests, error)
+        if not pieces:
+            return responses
+        return [
+            join_pieces([piece for ident, piece in pieces if ident == request.id], response)
+            for request, response in zip(requests, responses, strict=True)
+        ]
+
+    def _give_up(self, requests: Sequence[Request], error: BaseException) -> list[Response]:
+        """Log `error`, and answer it to everybody."""
         self.last_traceback = render_traceback(error)
         name, count = self._options.model_name, len(requests)
         if isinstance(error, PredictionException):

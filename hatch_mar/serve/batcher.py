@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 AHEAD_SECONDS = 0.003
 """How much predicted work a busy worker may hold: some wake-ups long, too short to matter."""
+NUMBER_MASK = 0xFFFFFFFF
+"""Of a job's number so much travels to its worker."""
 _SMOOTHING = 0.1
 """Weight of the newest batch in the running mean of a request's time."""
 
@@ -33,11 +35,30 @@ class Owner(Protocol):
         """Forget the job: its client is gone."""
         ...
 
+    def hold(self, job: Job) -> None:
+        """Have the job's worker wait: its client does not keep up."""
+        ...
+
+    def release(self, job: Job) -> None:
+        """Let the job's worker go on."""
+        ...
+
 
 class Job:
     """An accepted request, and whom to tell its answer."""
 
-    __slots__ = ("arrived", "done", "number", "on_reply", "owner", "packed", "tally")
+    __slots__ = (
+        "arrived",
+        "done",
+        "group",
+        "number",
+        "on_piece",
+        "on_reply",
+        "owner",
+        "packed",
+        "streams",
+        "tally",
+    )
 
     def __init__(  # noqa: PLR0917 - made once per request: keywords cost a tenth of accepting it
         self,
@@ -58,12 +79,18 @@ class Job:
         self.arrived = arrived
         self.done = False
         """Answered or cancelled: nobody wants to hear of it any more."""
+        self.on_piece: Callable[[Response], None] | None = None
+        """Whom to tell an intermediate answer; None for somebody who wants all of it at once."""
+        self.streams = False
+        """Whether there was an intermediate answer already."""
+        self.group = ""
+        """The sequence that it belongs to, where the model has sequences."""
 
 
 class Seat:
     """What is known of one worker that can answer."""
 
-    __slots__ = ("answered", "held", "item_time", "since")
+    __slots__ = ("answered", "braked", "held", "item_time", "since")
 
     def __init__(self) -> None:
         """Start idle, its speed unknown."""
@@ -75,6 +102,8 @@ class Seat:
         """Seconds per request, a running mean; 0 before the first answer."""
         self.since = 0.0
         """When it last answered, or was last given something to do."""
+        self.braked = False
+        """Whether it waits for a client that does not keep up: it cannot answer then."""
 
     @property
     def awaited(self) -> bool:
@@ -84,6 +113,9 @@ class Seat:
 
 class Batcher:
     """One queue, and the seats that empty it."""
+
+    ordered = True
+    """Whether workers answer in the order in which they were given requests."""
 
     def __init__(
         self,
@@ -98,11 +130,13 @@ class Batcher:
         """Hold at most `capacity` requests that no worker has begun.
 
         `max_delay` is how long an incomplete batch waits for company, `client_timeout` how long a
-        request may wait for a worker, `response_timeout` how long a worker may be silent over its
-        work: each in seconds, and 0 for never. With `tickets` a request is taken only if an idle
-        worker is there for it (TorchServe's `useJobTicket`).
+        request may wait for the first of its answer, `response_timeout` how long a worker may be
+        silent over its work: each in seconds, and 0 for never. With `tickets` a request is taken
+        only if an idle worker is there for it (TorchServe's `useJobTicket`).
         """
         self.batch_size = batch_size
+        self.room = batch_size
+        """How many requests a worker may have begun at once."""
         self.capacity = capacity
         self.max_delay = max_delay
         self.client_timeout = client_timeout
@@ -166,7 +200,7 @@ class Batcher:
         held = list(seat.held)
         begun = len(held) if started is None else min(started - seat.answered, len(held))
         (self.seats if seat in self.seats else self._retired).remove(seat)
-        self._ahead -= max(0, len(held) - self.batch_size)
+        self._ahead -= max(0, len(held) - self.room)
         seat.held.clear()
         back = [job for job in held[begun:] if not job.done]
         if back:
@@ -202,15 +236,16 @@ class Batcher:
             IndexError: it does not hold so many.
         """
         held = seat.held
-        excess = len(held) - self.batch_size
+        excess = len(held) - self.room
         if excess > 0:
             self._ahead -= min(excess, count)
         jobs = [held.popleft() for _ in range(count)]
-        item = seconds / count if count else 0.0
-        seat.answered += count
-        known = seat.item_time
-        seat.item_time = known + _SMOOTHING * (item - known) if known else item
+        self._count(seat, count, seconds)
         return jobs
+
+    def seat_of(self, job: Job) -> Seat | None:
+        """Return the worker that holds `job`, if one does."""
+        return next((seat for seat in self._all() if job in seat.held), None)
 
     def expired(self, now: float) -> list[Job]:
         """Take out the jobs that have waited longer than `client_timeout`."""
@@ -219,6 +254,16 @@ class Batcher:
             while self._queue and self._queue[0].arrived + self.client_timeout <= now:
                 jobs.append(self._queue.popleft())
         return jobs
+
+    def overdue(self, now: float) -> list[Job]:
+        """Return the jobs that have waited so long, and that a worker holds still."""
+        if not self.client_timeout:
+            return []
+        return [job for job in self._unanswered() if job.arrived + self.client_timeout <= now]
+
+    def lapsed(self, now: float) -> list[Job]:  # noqa: ARG002 - see SequenceBatcher
+        """Take out the jobs whose sequence is over by now: there are none here."""
+        return []
 
     def withdraw(self) -> list[Job]:
         """Empty the queue: no worker will come."""
@@ -231,19 +276,24 @@ class Batcher:
         if not self.response_timeout:
             return []
         limit = now - self.response_timeout
-        return [seat for seat in self._all() if seat.held and seat.since <= limit]
+        return [
+            seat for seat in self._all() if seat.held and seat.since <= limit and not seat.braked
+        ]
 
     def wake_at(self) -> float:
         """Return when time alone will change something; infinity for never."""
         times = [float("inf")]
         if self.response_timeout:
-            times += [seat.since + self.response_timeout for seat in self._all() if seat.held]
+            busy = [seat for seat in self._all() if seat.held and not seat.braked]
+            times += [seat.since + self.response_timeout for seat in busy]
         if self._queue:
             oldest = self._queue[0].arrived
             if self.client_timeout:
                 times.append(oldest + self.client_timeout)
             if self.max_delay and self.is_free():
                 times.append(oldest + self.max_delay)
+        if self.client_timeout:
+            times += [job.arrived + self.client_timeout for job in self._unanswered()]
         return min(times)
 
     def is_free(self) -> bool:
@@ -252,6 +302,17 @@ class Batcher:
             if not seat.held:
                 return True
         return False
+
+    def _count(self, seat: Seat, count: int, seconds: float) -> None:
+        """Remember that `seat` answered `count` jobs, and how long one takes."""
+        item = seconds / count if count else 0.0
+        seat.answered += count
+        known = seat.item_time
+        seat.item_time = known + _SMOOTHING * (item - known) if known else item
+
+    def _unanswered(self) -> list[Job]:
+        """Return the jobs that workers hold and whose clients have nothing yet."""
+        return [job for seat in self._all() for job in seat.held if not (job.done or job.streams)]
 
     def _all(self) -> list[Seat]:
         return self.seats + self._retired if self._retired else self.seats
@@ -275,9 +336,9 @@ class Batcher:
     def _give(self, seat: Seat, count: int) -> list[Job]:
         queue = self._queue
         jobs = [queue.popleft() for _ in range(count)] if count < len(queue) else self.withdraw()
-        before = max(0, len(seat.held) - self.batch_size)
+        before = max(0, len(seat.held) - self.room)
         seat.held.extend(jobs)
-        self._ahead += max(0, len(seat.held) - self.batch_size) - before
+        self._ahead += max(0, len(seat.held) - self.room) - before
         return jobs
 
     def _look_ahead(self, now: float, orders: list[tuple[Seat, list[Job]]]) -> None:

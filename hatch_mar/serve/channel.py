@@ -27,7 +27,7 @@ _BATCH = struct.Struct("<Idd")
 """How many replies, begun when (monotonic clock), for how many seconds."""
 _REPLY = struct.Struct("<IHBIIIQ")
 """Number, status, flags, and the lengths of: phrase, content type, header block, body."""
-_EXPLAIN, _DESCRIBE = 1, 2
+_EXPLAIN, _DESCRIBE, _NO_EXPLAIN, _NO_PATH = 1, 2, 4, 8
 _ERROR, _HAS_CONTENT_TYPE = 1, 2
 
 
@@ -49,9 +49,11 @@ def pack_request(number: int, request: Request) -> list[Buffer]:
         ChannelError: something in it cannot be sent: a zero byte in a header, an id of 64 KiB.
     """
     try:
-        ident, path = _encode(request.id), _encode(request.url_path)
+        explain, url_path = request.explain, request.url_path
+        ident, path = _encode(request.id), _encode(url_path or "")
         headers = HeaderBlock.of(request.headers).blob
-        flags = (request.explain and _EXPLAIN) | (request.describe and _DESCRIBE)
+        flags = _NO_EXPLAIN if explain is None else explain and _EXPLAIN
+        flags |= (request.describe and _DESCRIBE) | (url_path is None and _NO_PATH)
         parts = request.parts
         head = _REQUEST.pack(number, flags, len(ident), len(path), len(parts), len(headers))
         pieces: list[Buffer] = [head, ident, path, headers]
@@ -140,6 +142,50 @@ def decode_replies(payload: memoryview) -> Iterator[Batch]:
         yield Batch(numbers, responses, started, seconds)
 
 
+def encode_pieces(pieces: Sequence[tuple[int, Response]]) -> bytes:
+    """Pack intermediate answers, each with the number of its request, into one PIECES frame."""
+    packed: list[Buffer] = [_COUNT.pack(len(pieces))]
+    for number, response in pieces:
+        _pack_reply(number, response, packed)
+    return encode_frame(Kind.PIECES, packed)
+
+
+def decode_pieces(payload: memoryview) -> list[tuple[int, Response]]:
+    """Unpack a PIECES frame. Bodies are views of `payload`.
+
+    Raises:
+        ChannelError: the payload is not what `encode_pieces` makes.
+    """
+    try:
+        (count,) = _COUNT.unpack_from(payload)
+        pieces = []
+        position = _COUNT.size
+        for _ in range(count):
+            number, response, position = _unpack_reply(payload, position)
+            pieces.append((number, response))
+    except (struct.error, UnicodeDecodeError) as error:
+        raise ChannelError(f"a piece is corrupt: {error}") from error
+    if position != len(payload):
+        raise ChannelError("a frame of pieces has another length than its pieces")
+    return pieces
+
+
+def encode_forgotten(numbers: Sequence[int]) -> bytes:
+    """Pack the numbers of requests into one FORGET frame."""
+    return encode_frame(Kind.FORGET, (struct.pack(f"<{len(numbers)}I", *numbers),))
+
+
+def decode_forgotten(payload: memoryview) -> tuple[int, ...]:
+    """Unpack a FORGET frame.
+
+    Raises:
+        ChannelError: the payload is not what `encode_forgotten` makes.
+    """
+    if len(payload) % _COUNT.size:
+        raise ChannelError("a frame of numbers ends inside a number")
+    return struct.unpack(f"<{len(payload) // _COUNT.size}I", payload)
+
+
 def _encode(text: str) -> bytes:
     return text.encode("utf-8", "surrogatepass")
 
@@ -162,8 +208,8 @@ def _unpack_request(payload: memoryview, position: int) -> tuple[int, Request, i
         _decode(payload[start:ident]),
         HeaderBlock(bytes(payload[path:position])),
         parts,
-        _decode(payload[ident:path]),
-        bool(flags & _EXPLAIN),
+        None if flags & _NO_PATH else _decode(payload[ident:path]),
+        None if flags & _NO_EXPLAIN else bool(flags & _EXPLAIN),
         bool(flags & _DESCRIBE),
     )
     for _ in range(count):

@@ -11,6 +11,8 @@ worker is JSON. Nothing in here touches a socket but `receive`, and nothing is e
     FAILED    worker to door   JSON: why the model could not be loaded
     REPLIES   worker to door   batches: how many, begun when, how long, and their replies
     SAMPLES   worker to door   JSON: what the handler measured
+    PIECES    worker to door   intermediate answers, each of a request whose reply is still to come
+    FORGET    door to worker   numbers of requests that nobody waits for any more
 
 Whatever is malformed raises `ChannelError`, and so does a stream that ends inside a frame.
 """
@@ -47,6 +49,8 @@ class Kind(IntEnum):
     FAILED = 5
     REPLIES = 6
     SAMPLES = 7
+    PIECES = 8
+    FORGET = 9
 
 
 _KINDS = {int(kind): kind for kind in Kind}

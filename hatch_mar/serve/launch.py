@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from hatch_mar.errors import ModelError
 from hatch_mar.model.protocol import LoadOptions
@@ -12,6 +12,7 @@ from hatch_mar.model.protocol import LoadOptions
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from hatch_mar.archive.modelconfig import ModelConfig
     from hatch_mar.serve.deployment import Deployment
     from hatch_mar.serve.devices import Device, Placement
     from hatch_mar.serve.settings import ServiceSettings
@@ -76,7 +77,15 @@ def make_options(
         examples=() if seal is None else tuple(example.as_dict() for example in seal.examples),
     )
     check = check_examples and settings.check_examples and bool(options.examples)
-    return {**asdict(options), "check_examples": check, "config_yaml": text}
+    mode = choose_mode(config)
+    return {**asdict(options), "check_examples": check, "config_yaml": text, "mode": mode}
+
+
+def choose_mode(config: ModelConfig) -> Literal["plain", "rounds", "overlapped"]:
+    """Say in which loop a worker answers; see `hatch_mar.serve.worker.choose_loop`."""
+    if config.continuous_batching:
+        return "rounds"
+    return "overlapped" if config.async_communication and not config.sequence_batching else "plain"
 
 
 def _as_yaml(raw: Mapping[str, Any]) -> str:

@@ -10,12 +10,16 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from hatch_mar.errors import BadRequestError, ModelError
-from hatch_mar.serve.batcher import Batcher, Job, Seat
-from hatch_mar.serve.channel import Batch, decode_replies, encode_requests, pack_request
+from hatch_mar.serve.batcher import NUMBER_MASK, Job, Seat
+from hatch_mar.serve.batchers import make_batcher
+from hatch_mar.serve.brakes import Brakes
+from hatch_mar.serve.channel import encode_forgotten, encode_requests, pack_request
+from hatch_mar.serve.delivery import Delivery
 from hatch_mar.serve.frames import ChannelError
 from hatch_mar.serve.health import ModelHealth, ModelState
 from hatch_mar.serve.launch import count_workers, make_environ, make_options, uses_gpu
-from hatch_mar.serve.refusal import desert, expire, mourn, refuse
+from hatch_mar.serve.refusal import expire, mourn, refuse
+from hatch_mar.serve.sequences import SequenceHeaders
 from hatch_mar.serve.slot import Launch, Slot, State
 
 if TYPE_CHECKING:
@@ -32,7 +36,6 @@ logger = logging.getLogger("hatch_mar.serve")
 
 STOP_SECONDS = 10.0
 """How long a worker that has nothing to do may take to leave."""
-_NUMBER_MASK = 0xFFFFFFFF
 _WORKER_NUMBERS = itertools.count(9000)
 """Workers are called after TorchServe's first worker port, as its clients expect."""
 
@@ -64,13 +67,13 @@ class Pool:
         self._placement = placement
         self._metrics = metrics
         self._loop = asyncio.get_running_loop()
-        self._batcher = Batcher(
-            batch_size=config.batch_size,
-            capacity=self.capacity,
-            max_delay=(config.max_batch_delay or 0) / 1000,
-            client_timeout=config.client_timeout_in_mills / 1000,
-            response_timeout=config.response_timeout,
-            tickets=config.use_job_ticket,
+        self._batcher = make_batcher(config, self.capacity)
+        self._brakes = Brakes()
+        self._sequences = (
+            SequenceHeaders.from_environ(settings.environ) if config.sequence_batching else None
+        )
+        self._delivery = Delivery(
+            deployment.name, self._batcher, self._brakes, metrics, sequences=self._sequences
         )
         self._by_seat: dict[Seat, Slot] = {}
         self._number = 0
@@ -127,15 +130,24 @@ class Pool:
             await asyncio.gather(*(slot.ended for slot in gone))
             self._remove(gone)
 
-    def submit(self, request: Request, tally: Tally, on_reply: Callable[[Response], None]) -> Job:
+    def submit(
+        self,
+        request: Request,
+        tally: Tally,
+        on_reply: Callable[[Response], None],
+        on_piece: Callable[[Response], None] | None = None,
+    ) -> Job:
         """Accept `request`; see `Service.submit`."""
         tally.requests += 1
         self._number = number = self._number + 1
+        group = "" if self._sequences is None else self._sequences.join(request)
         try:
-            packed = pack_request(number & _NUMBER_MASK, request)
+            packed = pack_request(number & NUMBER_MASK, request)
         except ChannelError as error:
             raise BadRequestError(str(error)) from error
         job = Job(packed, on_reply, self, tally, number, time.monotonic())
+        job.on_piece = on_piece
+        job.group = group
         batcher = self._batcher
         if self.closing or self._hopeless or not batcher.offer(job):
             raise refuse(
@@ -155,7 +167,24 @@ class Pool:
     def cancel(self, job: Job) -> None:
         """Forget `job`; see `Service.cancel`."""
         self._batcher.cancel(job)
+        self._brakes.release(job)
+        if not self._batcher.ordered:
+            # Such a worker can stop what it is at; one that answers in batches cannot.
+            seat = self._batcher.seat_of(job)
+            if seat is not None:
+                self._by_seat[seat].send(encode_forgotten([job.number & NUMBER_MASK]))
         self._look_idle()
+
+    def hold(self, job: Job) -> None:
+        """Keep the worker of `job` waiting; see `Service.hold`."""
+        seat = self._batcher.seat_of(job)
+        if seat is not None and not job.done:
+            self._brakes.hold(job, seat, self._by_seat[seat])
+
+    def release(self, job: Job) -> None:
+        """Let the worker of `job` go on; see `Service.release`."""
+        self._brakes.release(job)
+        self._arm()
 
     def health(self, *, default: bool = False) -> ModelHealth:
         """Say whether requests are answered, and if not, why."""
@@ -181,7 +210,7 @@ class Pool:
                 await asyncio.wait_for(self._idle.wait(), timeout)
             except TimeoutError:
                 logger.warning("%s: requests were still unanswered when we stopped", self)
-        self._desert(self._batcher.withdraw())
+        self._delivery.desert(self._batcher.withdraw())
         for slot in self.slots:
             # What it holds now nobody waits for, or not any more.
             busy = slot.seat is not None and bool(slot.seat.held)
@@ -215,32 +244,23 @@ class Pool:
         replies: list[tuple[Job, Response]] = []
         seat.since = time.monotonic()
         try:
-            for batch in decode_replies(payload):
-                self._take_back(seat, batch, replies)
+            self._delivery.take_replies(seat, payload, replies)
         finally:
             # The worker first: it computes while we write to the clients.
             if self._batcher.waiting:
                 self._pump()
             for job, response in replies:
-                self._answer(job, response)
+                self._delivery.answer(job, response)
             self._look_idle()
 
-    def _take_back(self, seat: Seat, batch: Batch, replies: list[tuple[Job, Response]]) -> None:
-        """Match the replies of one batch with the oldest jobs of its worker, and count them."""
-        numbers = [
-            job.number & _NUMBER_MASK for job, _ in zip(seat.held, batch.numbers, strict=False)
-        ]
-        if numbers != batch.numbers:
-            raise ChannelError("a reply to another request than the one that is due")
-        jobs = self._batcher.answered(seat, len(numbers), batch.seconds)
-        for job, response in zip(jobs, batch.responses, strict=True):
-            tally = job.tally
-            tally.inference += seat.since - job.arrived
-            tally.queue += batch.started - job.arrived
-            replies.append((job, response))
-        if jobs:
-            self._metrics.queue_time = batch.started - jobs[-1].arrived
-            self._metrics.worker_thread_time = seat.since - batch.started - batch.seconds
+    def on_pieces(self, seat: Seat, payload: memoryview) -> None:
+        """Hand intermediate answers to those who wait for them.
+
+        Raises:
+            ChannelError: the worker does not hold their requests.
+        """
+        seat.since = time.monotonic()
+        self._delivery.take_pieces(seat, payload)
 
     def on_samples(self, samples: list[dict[str, Any]]) -> None:
         """Publish what a handler measured."""
@@ -250,8 +270,9 @@ class Pool:
     def on_lost(self, seat: Seat, started: int, end: Exit) -> None:
         """Answer what the dead worker had begun; the rest of what it held waits again."""
         del self._by_seat[seat]
+        self._brakes.forget(seat)
         for job in self._batcher.leave(seat, started):
-            self._answer(job, mourn(end))
+            self._delivery.answer(job, mourn(end))
         self._schedule()
         self._look_idle()
 
@@ -261,7 +282,7 @@ class Pool:
             self._placement.release(slot.device, self.config.system_max_gpu_memory)
         self._hopeless = all(one.state is State.DEAD for one in self.slots)
         if self._hopeless:
-            self._desert(self._batcher.withdraw())
+            self._delivery.desert(self._batcher.withdraw())
             self._look_idle()
 
     # Requests.
@@ -280,14 +301,6 @@ class Pool:
                 slot.send(data)
         self._arm()
 
-    def _answer(self, job: Job, response: Response) -> None:
-        if not job.done:
-            job.done = True
-            try:
-                job.on_reply(response)
-            except Exception:
-                logger.exception("%s: a reply could not be delivered", self)
-
     def _look_idle(self) -> None:
         if self.closing and not self._batcher.awaited:
             self._idle.set()
@@ -296,10 +309,6 @@ class Pool:
         """Say how many seconds what waits will take, as far as is known."""
         times = [seat.item_time for seat in self._batcher.seats if seat.item_time]
         return self.pending * sum(times) / len(times) ** 2 if times else 1
-
-    def _desert(self, jobs: list[Job]) -> None:
-        for job in jobs:
-            self._answer(job, desert(self.deployment.name, job.tally.version))
 
     # Time.
 
@@ -318,8 +327,9 @@ class Pool:
     def _on_time(self) -> None:
         self._timer = None
         now = time.monotonic()
-        for job in self._batcher.expired(now):
-            self._answer(job, expire(self.config.client_timeout_in_mills))
+        for job in [*self._batcher.expired(now), *self._batcher.overdue(now)]:
+            self._delivery.answer(job, expire(self.config.client_timeout_in_mills))
+        self._delivery.desert(self._batcher.lapsed(now))
         for seat in self._batcher.stuck(now):
             limit = self.config.response_timeout
             self._by_seat[seat].kill(f"no answer within responseTimeout={limit} seconds")

@@ -134,6 +134,15 @@ class WorkerProcess:
             self._backlog.append(memoryview(data)[sent:])
             self._loop.add_writer(self._sock, self._on_writable)
 
+    def pause(self) -> None:
+        """Read nothing that it says for now; soon it can say no more."""
+        self._loop.remove_reader(self._sock)
+
+    def resume(self) -> None:
+        """Listen again."""
+        if self._popen.returncode is None:
+            self._loop.add_reader(self._sock, self._on_readable)
+
     def stop(self) -> None:
         """Let it answer what it holds, and leave."""
         self._stopping = True

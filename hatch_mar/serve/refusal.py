@@ -43,7 +43,7 @@ def desert(model: str, version: str | None) -> Response:
 
 def expire(milliseconds: int) -> Response:
     """Make the answer for a request that has waited too long. TorchServe would say nothing."""
-    error = RequestTimeoutError(f"not begun within clientTimeoutInMills={milliseconds}")
+    error = RequestTimeoutError(f"no answer within clientTimeoutInMills={milliseconds}")
     return Response(error.status, str(error).encode(), error=True, error_type=error.type)
 
 

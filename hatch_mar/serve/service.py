@@ -18,11 +18,12 @@ from hatch_mar.serve.devices import Placement, discover
 from hatch_mar.serve.health import Health
 from hatch_mar.serve.machine import Machine
 from hatch_mar.serve.metrics import Metrics, Tally
+from hatch_mar.serve.pieces import PieceQueue
 from hatch_mar.serve.pool import Pool
 from hatch_mar.serve.settings import ServiceSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Callable
 
     from hatch_mar.model.protocol import Request, Response
     from hatch_mar.serve.batcher import Job
@@ -146,8 +147,13 @@ class Service:
         version: str | None,
         request: Request,
         on_reply: Callable[[Response], None],
+        on_piece: Callable[[Response], None] | None = None,
     ) -> Job:
         """Accept `request`; `on_reply` is called once, later, with its answer, unless cancelled.
+
+        Of a handler that streams, `on_piece` is called with every intermediate answer, before
+        `on_reply` with the last one (or an error, which ends the stream). The first piece has the
+        status and the headers of the whole. Without `on_piece` all of it comes at once.
 
         A `Response` whose `error` is set carries the message of TorchServe's error body, its
         `error_type` and its status. The buffers of request and response are never reused.
@@ -160,11 +166,40 @@ class Service:
         route = self._routes.get((model, version))
         if route is None:
             raise self._missing(model, version)
-        return route.pool.submit(request, route.tally, on_reply)
+        return route.pool.submit(request, route.tally, on_reply, on_piece)
 
     def cancel(self, job: Job) -> None:
         """Forget `job`, whose client is gone: it is not run if no worker holds it yet."""
         job.owner.cancel(job)
+
+    def hold(self, job: Job) -> None:
+        """Have the worker of `job`, which streams, wait: its client does not keep up.
+
+        It waits in what it sends next, with everything else that it answers, until `release`, or
+        until the job is answered or cancelled.
+        """
+        job.owner.hold(job)
+
+    def release(self, job: Job) -> None:
+        """Let the worker of a job that was held go on."""
+        job.owner.release(job)
+
+    async def stream(
+        self, model: str, version: str | None, request: Request
+    ) -> AsyncIterator[Response]:
+        """Answer `request` piece by piece, the last one being the handler's return value.
+
+        Who is slow to take the pieces holds their worker. Closing the iterator cancels the request.
+
+        Raises:
+            RequestError: as `submit` does.
+        """
+        pieces = PieceQueue(self, model, version, request)
+        try:
+            async for piece in pieces:
+                yield piece
+        finally:
+            pieces.close()
 
     async def predict(self, model: str, version: str | None, request: Request) -> Response:
         """Answer `request`; cancelling the call cancels the request.

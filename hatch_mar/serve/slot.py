@@ -80,6 +80,10 @@ class Crew(Protocol):
         """Take a REPLIES frame."""
         ...
 
+    def on_pieces(self, seat: Seat, payload: memoryview) -> None:
+        """Take a PIECES frame."""
+        ...
+
     def on_samples(self, samples: list[dict[str, Any]]) -> None:
         """Take what a handler measured."""
         ...
@@ -195,6 +199,16 @@ class Slot:
         if self._process is not None:
             self._process.send(data)
 
+    def pause(self) -> None:
+        """Read nothing from the process for now."""
+        if self._process is not None:
+            self._process.pause()
+
+    def resume(self) -> None:
+        """Read from the process again."""
+        if self._process is not None:
+            self._process.resume()
+
     def kill(self, reason: str = "") -> None:
         """End the process at once; it counts as dead, unless it was stopping, and is replaced."""
         if self._process is not None:
@@ -222,6 +236,9 @@ class Slot:
         if frame.kind is Kind.REPLIES:
             if self.seat is not None:
                 self._crew.on_replies(self.seat, frame.payload)
+        elif frame.kind is Kind.PIECES:
+            if self.seat is not None:
+                self._crew.on_pieces(self.seat, frame.payload)
         elif frame.kind is Kind.SAMPLES:
             self._crew.on_samples(decode_json(frame.payload))
         elif frame.kind is Kind.FAILED:

@@ -11,171 +11,23 @@ import gc
 import logging
 import mmap
 import os
-import select
 import signal
 import socket
 import sys
-import time
 import traceback
-from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from hatch_mar.errors import HatchMarError
-from hatch_mar.serve.channel import Batch, decode_requests, encode_replies
-from hatch_mar.serve.frames import (
-    ChannelError,
-    Frame,
-    FrameReader,
-    Kind,
-    decode_json,
-    encode_json,
-    receive,
-)
+from hatch_mar.serve.frames import Frame, FrameReader, Kind, decode_json, encode_json, receive
+from hatch_mar.serve.worker_loop import DeviceLostError, Loop
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from hatch_mar.model.protocol import Measured, Request, Servable
+    from hatch_mar.model.protocol import Servable
 
-FLUSH_SECONDS = 0.0003
-"""How long a reply may wait for company while the worker has more to do."""
-_QUICK_SECONDS = 0.0001
-"""Only replies of batches that have all been quicker than this lately wait for company at all."""
-_FORGET = 0.99
-_SHIP_SECONDS = 0.05
-"""How long the handler's measurements are gathered before they are sent."""
-_PATIENCE = 0.00025
-"""If the last pause was shorter than this many seconds, the worker looks out for the next request
-for as long before it sleeps: waking a sleeping core takes time on both sides, most of all on a
-virtual machine. A worker with less to do sleeps at once."""
 _PR_SET_PDEATHSIG = 1
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
-
-
-class DeviceLostError(Exception):
-    """The process cannot use its device any more; another one can."""
-
-
-class Loop:
-    """Takes what the door sends, answers it in batches, sends the replies."""
-
-    def __init__(
-        self,
-        sock: socket.socket,
-        reader: FrameReader,
-        counter: memoryview,
-        servable: Servable,
-        *,
-        batch_size: int,
-    ) -> None:
-        """Answer with `servable`; `counter[0]`, which the door reads, counts the requests begun."""
-        self._sock = sock
-        # Not `select.select`: the door's number for the socket, which is ours too, may be too high.
-        self._poller = select.poll()
-        self._poller.register(sock, select.POLLIN)
-        self._reader = reader
-        self._counter = counter
-        self._servable = servable
-        self._batch_size = batch_size
-        self._held: deque[tuple[int, Request]] = deque()
-        self._replies: list[Batch] = []
-        self._slowest = 1.0
-        self._stopping = False
-        self._pause = 0.0
-        self._measured: list[Measured] = []
-        self._shipped = 0.0
-
-    def run(self) -> None:
-        """Answer until the door says STOP, and then what is held still.
-
-        Raises:
-            DeviceLostError: the device is beyond repair; what was answered has been sent.
-            EOFError: the door is gone.
-            ChannelError: the door makes no sense.
-        """
-        while self._held or not self._stopping:
-            if not self._held:
-                self._flush()
-                began = time.monotonic()
-                self._wait_for_door(began)
-                self._receive()
-                self._pause = time.monotonic() - began
-            elif len(self._held) < self._batch_size:
-                self._receive(socket.MSG_DONTWAIT)
-            if self._held:
-                self._answer(self._take())
-        self._flush()
-        self._ship()
-
-    def _wait_for_door(self, began: float) -> None:
-        """Look out for the door, if it was quick lately; then send what the handler measured."""
-        while self._pause < _PATIENCE and time.monotonic() - began < _PATIENCE:
-            if self._poller.poll(0):
-                return
-            os.sched_yield()  # whoever has work to do goes first
-        self._measured += self._servable.drain_metrics()
-        if self._measured and not self._poller.poll(_SHIP_SECONDS * 1000):
-            self._ship()
-
-    def _receive(self, flags: int = 0) -> None:
-        try:
-            frames = receive(self._sock, self._reader, flags)
-        except BlockingIOError:
-            return
-        for frame in frames:
-            if frame.kind is Kind.PREDICT:
-                self._held.extend(decode_requests(frame.payload))
-            elif frame.kind is Kind.STOP:
-                self._stopping = True
-            else:
-                raise ChannelError(f"the door sent {frame.kind.name}")
-
-    def _take(self) -> list[tuple[int, Request]]:
-        """Return the next batch: what is held, at most `batch_size`; a describe goes alone."""
-        held = self._held
-        batch = [held.popleft()]
-        if not batch[0][1].describe:
-            while held and len(batch) < self._batch_size and not held[0][1].describe:
-                batch.append(held.popleft())
-        return batch
-
-    def _answer(self, batch: list[tuple[int, Request]]) -> None:
-        self._counter[0] += len(batch)
-        requests = [request for _, request in batch]
-        started = time.monotonic()
-        try:
-            responses = self._servable.predict(requests)
-        except BaseException:
-            # A handler that ends the process takes nobody else's answer with it.
-            self._flush()
-            raise
-        ended = time.monotonic()
-        seconds = ended - started
-        self._replies.append(Batch([number for number, _ in batch], responses, started, seconds))
-        # A finished reply must not wait for a batch that takes long. How long the next one takes
-        # nobody knows, so only a handler that has been quick for hundreds of batches is trusted.
-        self._slowest = max(seconds, self._slowest * _FORGET)
-        if self._slowest > _QUICK_SECONDS or ended - self._replies[0].started > FLUSH_SECONDS:
-            self._flush()
-            if ended - self._shipped > _SHIP_SECONDS:
-                self._ship()
-        if self._servable.device_lost:
-            self._flush()
-            raise DeviceLostError
-
-    def _flush(self) -> None:
-        if self._replies:
-            for data in encode_replies(self._replies):
-                self._sock.sendall(data)
-            self._replies.clear()
-
-    def _ship(self) -> None:
-        self._measured += self._servable.drain_metrics()
-        if self._measured:
-            samples = [measured.as_dict() for measured in self._measured]
-            self._sock.sendall(encode_json(Kind.SAMPLES, samples))
-            self._measured.clear()
-        self._shipped = time.monotonic()
 
 
 def load(value: dict[str, Any]) -> Servable:
@@ -239,6 +91,19 @@ def spare_children() -> None:
     os.register_at_fork(before=hold, after_in_parent=let_go, after_in_child=begin)
 
 
+def choose_loop(mode: str, servable: Servable) -> type[Loop]:
+    """Return the loop that serves as the model's config wants it: `plain` for nearly all."""
+    if mode == "rounds":
+        from hatch_mar.serve.worker_rounds import RoundsLoop  # noqa: PLC0415
+
+        return RoundsLoop
+    if mode == "overlapped" and servable.can_overlap:
+        from hatch_mar.serve.worker_overlapped import OverlappedLoop  # noqa: PLC0415 - and with it asyncio
+
+        return OverlappedLoop
+    return Loop
+
+
 def await_load(sock: socket.socket, reader: FrameReader) -> dict[str, Any]:
     """Wait for the LOAD frame."""
     frames: list[Frame] = []
@@ -252,7 +117,7 @@ def serve(sock: socket.socket, counter: memoryview) -> int:
     """Load the model, tell the door, answer until it is enough; return the exit code."""
     reader = FrameReader()
     value = await_load(sock, reader)
-    batch_size = value["batch_size"]
+    batch_size, mode = value["batch_size"], value.pop("mode")
     try:
         servable = load(value)
     except BaseException as error:  # noqa: BLE001 - also a handler that calls sys.exit
@@ -263,7 +128,8 @@ def serve(sock: socket.socket, counter: memoryview) -> int:
     gc.freeze()
     sock.sendall(encode_json(Kind.LOADED, {}))
     try:
-        Loop(sock, reader, counter, servable, batch_size=batch_size).run()
+        loop = choose_loop(mode, servable)
+        loop(sock, reader, counter, servable, batch_size=batch_size).run()
     except (EOFError, ConnectionError):
         return 0
     except DeviceLostError:

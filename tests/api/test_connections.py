@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hatch_mar.api.app import create_app
-from hatch_mar.api.fastlane import Lane
+from hatch_mar.api.lane import Lane
 from hatch_mar.api.listeners import Address, BoundSocket, Listener, bind
 from hatch_mar.serve import Service
 from tests.support.wire import connect, order, request

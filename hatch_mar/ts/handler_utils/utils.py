@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from hatch_mar.model.streaming import send_intermediate_predict_response
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__: Sequence[str] = ["import_class", "send_intermediate_predict_response"]
 
 
 def import_class(class_name: str, module_prefix: str | None = None) -> Any:  # noqa: ANN401 - a class

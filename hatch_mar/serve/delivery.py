@@ -1,0 +1,136 @@
+"""What workers answer, on its way to those who asked."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from hatch_mar.model.protocol import join_pieces
+from hatch_mar.serve.batcher import NUMBER_MASK
+from hatch_mar.serve.channel import Batch, decode_pieces, decode_replies
+from hatch_mar.serve.frames import ChannelError
+from hatch_mar.serve.open_batcher import OpenBatcher
+from hatch_mar.serve.refusal import desert
+from hatch_mar.serve.sequences import SequenceBatcher
+
+if TYPE_CHECKING:
+    from hatch_mar.model.protocol import Response
+    from hatch_mar.serve.batcher import Batcher, Job, Seat
+    from hatch_mar.serve.brakes import Brakes
+    from hatch_mar.serve.metrics import Metrics
+    from hatch_mar.serve.sequences import SequenceHeaders
+
+logger = logging.getLogger("hatch_mar.serve")
+
+
+class Delivery:
+    """Matches replies and pieces of one model version with its jobs, and hands them over."""
+
+    def __init__(
+        self,
+        model: str,
+        batcher: Batcher,
+        brakes: Brakes,
+        metrics: Metrics,
+        *,
+        sequences: SequenceHeaders | None,
+    ) -> None:
+        """Deliver what the workers of `batcher` say; `sequences` where the model has some."""
+        self._model = model
+        self._batcher = batcher
+        self._brakes = brakes
+        self._metrics = metrics
+        self._sequences = sequences
+
+    def take_replies(
+        self, seat: Seat, payload: memoryview, replies: list[tuple[Job, Response]]
+    ) -> None:
+        """Append to `replies` the jobs that a REPLIES frame answers, no longer held by `seat`.
+
+        Raises:
+            ChannelError: they are not the replies that are due; what came before is in `replies`.
+        """
+        for batch in decode_replies(payload):
+            self._take_back(seat, batch, replies)
+
+    def take_pieces(self, seat: Seat, payload: memoryview) -> None:
+        """Hand over the intermediate answers of a PIECES frame.
+
+        Raises:
+            ChannelError: the worker does not hold their requests.
+        """
+        held = {job.number & NUMBER_MASK: job for job in seat.held}
+        for number, response in decode_pieces(payload):
+            if number not in held:
+                raise ChannelError("a piece of an answer that is not due")
+            self._hand_on(held[number], response)
+            self._end_sequences(response)
+
+    def answer(self, job: Job, response: Response) -> None:
+        """Give `job` its answer, if it has none and was not cancelled."""
+        if not job.done:
+            job.done = True
+            if job.streams:
+                self._brakes.release(job)
+            try:
+                job.on_reply(response)
+            except Exception:
+                logger.exception("%s: a reply could not be delivered", self._model)
+
+    def desert(self, jobs: list[Job]) -> None:
+        """Tell `jobs` that nobody will serve them."""
+        for job in jobs:
+            self.answer(job, desert(self._model, job.tally.version))
+
+    def _take_back(self, seat: Seat, batch: Batch, replies: list[tuple[Job, Response]]) -> None:
+        """Match the replies of one batch with the jobs of its worker, and count them."""
+        jobs = self._match(seat, batch)
+        for job, response in zip(jobs, batch.responses, strict=True):
+            tally = job.tally
+            tally.inference += seat.since - job.arrived
+            tally.queue += batch.started - job.arrived
+            replies.append((job, response))
+            if self._sequences is not None:
+                self._end_sequences(response)
+        if jobs:
+            self._metrics.queue_time = batch.started - jobs[-1].arrived
+            self._metrics.worker_thread_time = seat.since - batch.started - batch.seconds
+
+    def _match(self, seat: Seat, batch: Batch) -> list[Job]:
+        """Take the jobs of a batch from their worker: its oldest ones, if it keeps an order."""
+        batcher = self._batcher
+        if not batcher.ordered:
+            assert isinstance(batcher, OpenBatcher)
+            try:
+                return batcher.answered_some(seat, batch.numbers, batch.seconds)
+            except KeyError as error:
+                raise ChannelError("a reply to a request that the worker does not hold") from error
+        numbers = [
+            job.number & NUMBER_MASK for job, _ in zip(seat.held, batch.numbers, strict=False)
+        ]
+        if numbers != batch.numbers:
+            raise ChannelError("a reply to another request than the one that is due")
+        return batcher.answered(seat, len(numbers), batch.seconds)
+
+    def _hand_on(self, job: Job, response: Response) -> None:
+        """Give one piece to its client; an error is the last that it hears."""
+        if response.error:
+            self.answer(job, response)
+        if job.done:
+            return
+        job.streams = True
+        if job.on_piece is None:
+            pieces: list[Response] = []
+            job.on_piece, on_reply = pieces.append, job.on_reply
+            job.on_reply = lambda last: on_reply(join_pieces(pieces, last))
+        try:
+            job.on_piece(response)
+        except Exception:
+            logger.exception("%s: a piece of an answer could not be delivered", self._model)
+
+    def _end_sequences(self, response: Response) -> None:
+        """End the sequences that a handler calls finished."""
+        if self._sequences is not None and response.headers:
+            assert isinstance(self._batcher, SequenceBatcher)
+            for ident in self._sequences.ended(response):
+                self.desert(self._batcher.finish(ident))

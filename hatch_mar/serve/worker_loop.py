@@ -1,0 +1,198 @@
+"""The worker's loop: takes what the door sends, answers it in batches, sends the replies.
+
+Imports are few on purpose: what is imported here delays every model's first answer.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import threading
+import time
+from collections import deque
+from typing import TYPE_CHECKING
+
+from hatch_mar.model.protocol import Response
+from hatch_mar.serve.channel import (
+    Batch,
+    decode_forgotten,
+    decode_requests,
+    encode_pieces,
+    encode_replies,
+)
+from hatch_mar.serve.frames import ChannelError, FrameReader, Kind, encode_json, receive
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from hatch_mar.model.protocol import Measured, Request, Servable
+
+FLUSH_SECONDS = 0.0003
+"""How long a reply may wait for company while the worker has more to do."""
+_QUICK_SECONDS = 0.0001
+"""Only replies of batches that have all been quicker than this lately wait for company at all."""
+_FORGET = 0.99
+_SHIP_SECONDS = 0.05
+"""How long the handler's measurements are gathered before they are sent."""
+_PATIENCE = 0.00025
+"""If the last pause was shorter than this many seconds, the worker looks out for the next request
+for as long before it sleeps: waking a sleeping core takes time on both sides, most of all on a
+virtual machine. A worker with less to do sleeps at once."""
+ABANDONED = 499
+"""Status of the reply to a request that nobody waits for: the door only counts it."""
+
+
+class DeviceLostError(Exception):
+    """The process cannot use its device any more; another one can."""
+
+
+class Loop:
+    """Takes what the door sends, answers it in batches, sends the replies."""
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        reader: FrameReader,
+        counter: memoryview,
+        servable: Servable,
+        *,
+        batch_size: int,
+    ) -> None:
+        """Answer with `servable`; `counter[0]`, which the door reads, counts the requests begun."""
+        self._sock = sock
+        # Not `select.select`: the door's number for the socket, which is ours too, may be too high.
+        self._poller = select.poll()
+        self._poller.register(sock, select.POLLIN)
+        self._reader = reader
+        self._counter = counter
+        self._servable = servable
+        self._batch_size = batch_size
+        self._held: deque[tuple[int, Request]] = deque()
+        self._begun: dict[str, int] = {}
+        """The numbers of the requests that may be sent pieces, by id."""
+        self._sending = threading.Lock()
+        servable.listen(self.send_pieces)
+        self._replies: list[Batch] = []
+        self._slowest = 1.0
+        self._stopping = False
+        self._pause = 0.0
+        self._measured: list[Measured] = []
+        self._shipped = 0.0
+
+    def run(self) -> None:
+        """Answer until the door says STOP, and then what is held still.
+
+        Raises:
+            DeviceLostError: the device is beyond repair; what was answered has been sent.
+            EOFError: the door is gone.
+            ChannelError: the door makes no sense.
+        """
+        while self._held or not self._stopping:
+            if not self._held:
+                self._flush()
+                began = time.monotonic()
+                self._wait_for_door(began)
+                self._receive()
+                self._pause = time.monotonic() - began
+            elif len(self._held) < self._batch_size:
+                self._receive(socket.MSG_DONTWAIT)
+            if self._held:
+                self._answer(self._take())
+        self._flush()
+        self._ship()
+
+    def send_pieces(self, pieces: Sequence[tuple[str, Response]]) -> None:
+        """Send intermediate answers now; what belongs to no request at hand is dropped.
+
+        Handlers call it from threads of their own, too.
+        """
+        begun = self._begun
+        numbered = [(begun[ident], piece) for ident, piece in pieces if ident in begun]
+        if numbered:
+            self._send(encode_pieces(numbered))
+
+    def _send(self, data: bytes) -> None:
+        with self._sending:
+            self._sock.sendall(data)
+
+    def _forget(self, numbers: Sequence[int]) -> None:
+        """Hear that nobody waits for some requests: those not begun are answered with nothing."""
+        for item in [item for item in self._held if item[0] in numbers]:
+            self._held.remove(item)
+            self._counter[0] += 1
+            reply = Response(ABANDONED, b"")
+            self._replies.append(Batch([item[0]], [reply], time.monotonic(), 0))
+
+    def _wait_for_door(self, began: float) -> None:
+        """Look out for the door, if it was quick lately; then send what the handler measured."""
+        while self._pause < _PATIENCE and time.monotonic() - began < _PATIENCE:
+            if self._poller.poll(0):
+                return
+            os.sched_yield()  # whoever has work to do goes first
+        self._measured += self._servable.drain_metrics()
+        if self._measured and not self._poller.poll(_SHIP_SECONDS * 1000):
+            self._ship()
+
+    def _receive(self, flags: int = 0) -> None:
+        try:
+            frames = receive(self._sock, self._reader, flags)
+        except BlockingIOError:
+            return
+        for frame in frames:
+            if frame.kind is Kind.PREDICT:
+                self._held.extend(decode_requests(frame.payload))
+            elif frame.kind is Kind.STOP:
+                self._stopping = True
+            elif frame.kind is Kind.FORGET:
+                self._forget(decode_forgotten(frame.payload))
+            else:
+                raise ChannelError(f"the door sent {frame.kind.name}")
+
+    def _take(self) -> list[tuple[int, Request]]:
+        """Return the next batch: what is held, at most `batch_size`; a describe goes alone."""
+        held = self._held
+        batch = [held.popleft()]
+        if not batch[0][1].describe:
+            while held and len(batch) < self._batch_size and not held[0][1].describe:
+                batch.append(held.popleft())
+        return batch
+
+    def _answer(self, batch: list[tuple[int, Request]]) -> None:
+        self._counter[0] += len(batch)
+        requests = [request for _, request in batch]
+        self._begun = {request.id: number for number, request in batch}
+        started = time.monotonic()
+        try:
+            responses = self._servable.predict(requests)
+        except BaseException:
+            # A handler that ends the process takes nobody else's answer with it.
+            self._flush()
+            raise
+        ended = time.monotonic()
+        seconds = ended - started
+        self._replies.append(Batch([number for number, _ in batch], responses, started, seconds))
+        # A finished reply must not wait for a batch that takes long. How long the next one takes
+        # nobody knows, so only a handler that has been quick for hundreds of batches is trusted.
+        self._slowest = max(seconds, self._slowest * _FORGET)
+        if self._slowest > _QUICK_SECONDS or ended - self._replies[0].started > FLUSH_SECONDS:
+            self._flush()
+            if ended - self._shipped > _SHIP_SECONDS:
+                self._ship()
+        if self._servable.device_lost:
+            self._flush()
+            raise DeviceLostError
+
+    def _flush(self) -> None:
+        if self._replies:
+            for data in encode_replies(self._replies):
+                self._send(data)
+            self._replies.clear()
+
+    def _ship(self) -> None:
+        self._measured += self._servable.drain_metrics()
+        if self._measured:
+            samples = [measured.as_dict() for measured in self._measured]
+            self._send(encode_json(Kind.SAMPLES, samples))
+            self._measured.clear()
+        self._shipped = time.monotonic()
