@@ -420,9 +420,11 @@ def find_checkpoint(
         )
     if name:
         raise FileNotFoundError(f"{name}: the model's checkpoint is not in the archive")
+    if os.path.isabs(path):  # noqa: PTH117 - Path would be made of it for this alone
+        raise FileNotFoundError(f"handler.model_path: there is no file {path!r} on this machine")
     raise FileNotFoundError(
-        f"handler.model_path: there is no file {str(path)!r} in the model's directory; put it "
-        "there, or name the place where it is, as an absolute path"
+        f"handler.model_path: there is no file {path!r} in the model's directory; put it there, or "
+        "name the place where it is, as an absolute path"
     )
 
 

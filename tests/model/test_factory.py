@@ -388,14 +388,18 @@ def test_a_directory_in_the_config_is_the_models_own_business(model_dir: Path) -
     assert handler.initialized
 
 
-def test_weights_that_are_not_where_the_config_says_are_missed_by_name(model_dir: Path) -> None:
+@pytest.mark.parametrize(
+    ("path", "place"),
+    [("big.pt", "in the model's directory; put it there"), ("/models/big.pt", "on this machine")],
+)
+def test_weights_that_are_not_where_the_config_says_are_missed_by_name(
+    model_dir: Path, path: str, place: str
+) -> None:
     context = SimpleNamespace(
         system_properties={"model_dir": str(model_dir)},
-        model_yaml_config={"handler": {"model_path": "big.safetensors"}},
+        model_yaml_config={"handler": {"model_path": path}},
     )
-    said = (
-        r"^handler\.model_path: there is no file 'big\.safetensors' in the model's directory; put"
-    )
+    said = rf"^handler\.model_path: there is no file '{path}' {place}"
     with pytest.raises(FileNotFoundError, match=said):
         handler_factory(torch.nn.Identity)(None, context)
     handler = handler_factory(lambda: str.upper)  # no torch module: it may know where to look
