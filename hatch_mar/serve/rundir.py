@@ -16,7 +16,6 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -116,17 +115,9 @@ def prepare(
     served = name or manifest.model_name
     version = manifest.model_version or DEFAULT_VERSION
     directory = Path(tempfile.mkdtemp(prefix=f"{_tame(served)}-", dir=root.absolute()))
-    obtain = partial(
-        _obtain,
-        model=f"{manifest.model_name} {version}",
-        directory=directory,
-        cache=cache,
-        watch=watch or _unwatched,
-        environ=environ,
-    )
     try:
         unpack(archive, directory)
-        _link_references(archive, directory, obtain)
+        _link_references(archive, directory, cache, watch or _unwatched, environ)
         _unpack_extra_files(archive, directory, config)
     except BaseException:
         remove_rundir(directory)
@@ -145,37 +136,26 @@ def prepare(
 
 
 def _link_references(
-    archive: Archive, directory: Path, obtain: Callable[[Reference], Path]
+    archive: Archive, directory: Path, cache: Cache, watch: Watch, environ: Mapping[str, str]
 ) -> None:
+    manifest = archive.manifest
+    model = f"{manifest.model_name} {manifest.model_version or DEFAULT_VERSION}"
     for reference in archive.seal.references if archive.seal else ():
         target = directory / reference.target
         if target.exists():
             raise ArchiveError(
                 f"{archive.path}: {reference.target}: is a member and a reference at once"
             )
-        path = obtain(reference)
+        while True:
+            with watch(reference) as progress:
+                path = fetch(reference, cache, progress=progress, environ=environ)
+            lock = hold(path)
+            if lock is not None:  # else somebody has pruned it just now
+                break
+        _held.setdefault(directory, []).append(lock)
+        cache.ledger.note_use(reference.sha256, model)
         target.parent.mkdir(parents=True, exist_ok=True)
         target.symlink_to(path)
-
-
-def _obtain(
-    reference: Reference,
-    *,
-    model: str,
-    directory: Path,
-    cache: Cache,
-    watch: Watch,
-    environ: Mapping[str, str],
-) -> Path:
-    """Return the path of the file in the cache, which stays there as long as `directory` does."""
-    while True:
-        with watch(reference) as progress:
-            path = fetch(reference, cache, progress=progress, environ=environ)
-        lock = hold(path)
-        if lock is not None:  # else somebody has pruned it just now
-            _held.setdefault(directory, []).append(lock)
-            cache.ledger.note_use(reference.sha256, model)
-            return path
 
 
 def _unwatched(_: Reference) -> AbstractContextManager[None]:
