@@ -15,6 +15,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from hatch_mar.api.answers import answer_error, make_error, make_json
+from hatch_mar.api.guard import InferenceGate
 from hatch_mar.api.health import Readiness
 from hatch_mar.api.inference import PredictionRoute
 from hatch_mar.api.street import Street, respond
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
     from hatch_mar.api.access_log import AccessLog
     from hatch_mar.api.management import Management
+    from hatch_mar.api.tokens import Tokens
     from hatch_mar.serve import Service
 
 MAX_BODY = 6_553_500
@@ -47,6 +49,7 @@ def create_app(
     inference: bool = True,
     metrics: bool = True,
     management: Management | None = None,
+    tokens: Tokens | None = None,
     access_log: AccessLog | None = None,
     max_request_size: int = MAX_BODY,
     max_response_size: int = MAX_BODY,
@@ -59,6 +62,7 @@ def create_app(
         inference: whether predictions and `/ping` are served.
         metrics: whether `/metrics` is served.
         management: answers those routes; None serves none.
+        tokens: whose inference key a request needs; None lets everybody in.
         access_log: where each answer is noted.
         max_request_size: bytes of a request's body; more is answered 413.
         max_response_size: bytes of a prediction; more is answered 500.
@@ -85,7 +89,8 @@ def create_app(
         },
     )
     app.router.redirect_slashes = False
-    return Street(app, metrics=service.metrics, access_log=access_log)
+    inner: ASGIApp = app if tokens is None else InferenceGate(app, tokens)
+    return Street(inner, metrics=service.metrics, access_log=access_log)
 
 
 def _health_routes(readiness: Readiness, *, ping: bool) -> list[BaseRoute]:

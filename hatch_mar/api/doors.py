@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from hatch_mar.api.app import create_app
-from hatch_mar.api.guard import TOKEN_VARIABLE, Guard
+from hatch_mar.api.guard import TOKEN_VARIABLE, Gate, Guard, TokenGate
 from hatch_mar.api.lane import Lane
 from hatch_mar.api.listeners import Listener
 from hatch_mar.api.management import Management
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from hatch_mar.api.health import Readiness
     from hatch_mar.api.listeners import BoundSocket
     from hatch_mar.api.operations import Operations
+    from hatch_mar.api.tokens import Tokens
     from hatch_mar.serve import Service
 
 
@@ -30,27 +31,34 @@ def make_listeners(
     access_log: AccessLog | None,
     max_request_size: int,
     max_response_size: int,
+    tokens: Tokens | None = None,
     environ: Mapping[str, str] = os.environ,
 ) -> list[Listener]:
-    """Return a listener per socket, each with the part of the API that its address is for."""
+    """Return a listener per socket, each with the part of the API that its address is for.
+
+    With `tokens`, requests need TorchServe's keys.
+    """
     listeners = []
     for bound in sockets:
         purposes = bound.address.purposes
         predicts = "inference" in purposes
-        guard = Guard(host=bound.address.host, token=environ.get(TOKEN_VARIABLE, ""))
+        gate: Gate = Guard(host=bound.address.host, token=environ.get(TOKEN_VARIABLE, ""))
+        if tokens is not None:
+            gate = TokenGate(tokens)
         app = create_app(
             service,
             readiness=readiness,
             inference=predicts,
             metrics="metrics" in purposes,
-            management=Management(operations, guard) if "management" in purposes else None,
+            management=Management(operations, gate, tokens) if "management" in purposes else None,
+            tokens=tokens if predicts else None,
             access_log=access_log,
             max_request_size=max_request_size,
             max_response_size=max_response_size,
         )
         lane = Lane(
             service=service,
-            predicts=predicts,
+            predicts=predicts and tokens is None,  # keys are checked beside the fast lane
             access_log=access_log,
             max_request_size=max_request_size,
             max_response_size=max_response_size,

@@ -8,14 +8,23 @@ from __future__ import annotations
 
 import hmac
 import ipaddress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
+from hatch_mar.api.answers import answer_error
+from hatch_mar.api.street import respond
+from hatch_mar.api.targets import find_target
 from hatch_mar.errors import WrongHostError, WrongTokenError
 
 if TYPE_CHECKING:
     from starlette.datastructures import Headers
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
+    from hatch_mar.api.tokens import Tokens
 
 TOKEN_VARIABLE = "HATCH_MAR_MANAGEMENT_TOKEN"  # noqa: S105 - the name of a variable
+_OPEN = frozenset({"/", "/api-description", "/metrics", "/livez", "/readyz"})
+"""What tells nothing of a model's answers: open to whoever looks after the machine."""
+_MANAGED = ("/models", "/v1/models", "/token")
 _LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]", "::1"})
 
 
@@ -27,6 +36,55 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return False
+
+
+class Gate(Protocol):
+    """Whatever looks at a management request first."""
+
+    def check(self, headers: Headers) -> None:
+        """Return if the request may pass; raise `RequestError` if not."""
+        ...
+
+
+class TokenGate:
+    """TorchServe's own rule for management: whoever has the key."""
+
+    def __init__(self, tokens: Tokens) -> None:
+        """Ask for the management key of `tokens`."""
+        self._tokens = tokens
+
+    def check(self, headers: Headers) -> None:
+        """Return if the request may pass.
+
+        Raises:
+            WrongTokenError: it lacks the key.
+        """
+        self._tokens.check("management", headers.get("authorization", ""))
+
+
+class InferenceGate:
+    """Wraps an application: whoever wants more than a description of it needs the inference key.
+
+    Management routes, where they share the port, have a gate of their own.
+    """
+
+    def __init__(self, app: ASGIApp, tokens: Tokens) -> None:
+        """Lead to `app`."""
+        self._app = app
+        self._tokens = tokens
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let one request through, or answer it with a refusal."""
+        if scope["type"] == "http" and _needs_key(scope):
+            from starlette.datastructures import Headers  # noqa: PLC0415 - needed for tokens alone
+
+            authorization = Headers(scope=scope).get("authorization", "")
+            try:
+                self._tokens.check("inference", authorization)
+            except WrongTokenError as error:
+                await respond(answer_error(error))(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
 
 
 class Guard:
@@ -57,6 +115,13 @@ class Guard:
                 "Token Authorization failed. Token either incorrect, expired, or not provided "
                 "correctly"
             )
+
+
+def _needs_key(scope: Scope) -> bool:
+    path = scope["path"]
+    if scope["method"] == "OPTIONS" or path in _OPEN:
+        return False
+    return find_target(path) is not None or not path.startswith(_MANAGED)
 
 
 def _host_name(host: str) -> str:

@@ -27,6 +27,8 @@ class Readiness:
     service: Service
     missing: dict[str, str] = field(default_factory=dict)
     """What was asked for and is not in the service (yet): name, and why."""
+    as_torchserve: bool = False
+    """Whether `/ping` goes by TorchServe's rule: see `ping`."""
 
     def reasons(self) -> list[str]:
         """Say what stands in the way, one line each; empty when ready."""
@@ -43,11 +45,26 @@ class Readiness:
         return reasons
 
     def ping(self) -> Answer:
-        """Answer `/ping` in TorchServe's shape, the reason added."""
+        """Answer `/ping` in TorchServe's shape, the reason added.
+
+        By TorchServe's rule a runner is healthy although a model is missing or still loading, as
+        long as no default version has fewer workers than it should, the dying ones counted in.
+        """
+        if self.as_torchserve:
+            status = "Unhealthy" if self._lacks_workers() else "Healthy"
+            return make_json({"status": status}, status=200 if status == "Healthy" else _UNHEALTHY)
         reasons = self.reasons()
         if reasons:
             return make_json({"status": "Unhealthy", "reason": reasons[0]}, status=_UNHEALTHY)
         return make_json({"status": "Healthy"})
+
+    def _lacks_workers(self) -> bool:
+        return any(
+            sum(worker.state != "dead" for worker in model.workers) < model.min_workers
+            for versions in self.service.health().models.values()
+            for model in versions.values()
+            if model.default
+        )
 
     def readyz(self) -> Answer:
         """Answer `/readyz`: the whole, and each model."""

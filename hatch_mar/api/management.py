@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
 
-    from hatch_mar.api.guard import Guard
+    from hatch_mar.api.guard import Gate
     from hatch_mar.api.operations import Operations, Outcome
     from hatch_mar.api.tokens import Tokens
 
@@ -30,7 +30,7 @@ _RUNTIMES = ("python", "python3", "LSP")
 class Management:
     """Answers the management routes."""
 
-    def __init__(self, operations: Operations, guard: Guard, tokens: Tokens | None = None) -> None:
+    def __init__(self, operations: Operations, guard: Gate, tokens: Tokens | None = None) -> None:
         """Answer with `operations`; `guard` looks at every request first.
 
         `tokens` are those that `GET /token` renews.

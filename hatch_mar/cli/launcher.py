@@ -65,6 +65,8 @@ class Launcher:
             store=ModelStore(options.model_store, allowed_urls=options.allowed_urls),
             root=self._root,
             cache=self._cache,
+            default_handler=options.default_handler,
+            default_workers=options.registered_workers,
         )
         self._launches: list[_Launch] = []
         self._stopped = False
@@ -114,7 +116,7 @@ class Launcher:
                 launch.listed.set()
             await registering
         except (HatchMarError, OSError) as error:
-            if len(self._launches) == 1:
+            if len(self._launches) == 1 and not self._options.as_torchserve:
                 raise
             self._readiness.missing[launch.label] = str(error)
             self.errors.append(error)
@@ -139,15 +141,24 @@ class Launcher:
             root=self._root,
             cache=self._cache,
             name=target.name,
+            default_handler=options.default_handler,
             url=target.path.name if target.path else target.what,
             watch=lambda reference: self._watch(launch, reference),
         )
         config = deployment.config
+        if not config.raw:
+            config = replace(
+                config,
+                response_timeout=options.response_timeout or config.response_timeout,
+                startup_timeout=options.startup_timeout or config.startup_timeout,
+            )
         if options.batch_size is not None:
             config = replace(config, batch_size=options.batch_size)
         if options.device[1] is not None:
             config = replace(config, device_ids=options.device[1])
-        return replace(deployment, config=config)
+        deployment = replace(deployment, config=config)
+        settings = options.settings_of_models.get((deployment.name, deployment.version))
+        return deployment if settings is None else settings.lay_over(deployment)
 
     @contextmanager
     def _watch(self, launch: _Launch, reference: Reference) -> Iterator[Progress]:

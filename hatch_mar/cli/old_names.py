@@ -62,6 +62,7 @@ OLD_NAMES: Mapping[str, OldName] = {
             "model_archiver/version.py": _exports("__version__"),
         },
     ),
+    "torchserve": OldName(module="hatch_mar.cli.torchserve", original="torchserve"),
 }
 """Every name that we can stand in for."""
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from hatch_mar.api.listeners import Address
+    from hatch_mar.serve import Deployment
 
 LOOPBACK = "127.0.0.1"
 DEFAULT_PORT = 8080
@@ -24,6 +25,38 @@ Device = Literal["auto", "cpu", "gpu"]
 DeviceChoice = tuple[Device, tuple[int, ...] | None]
 """The kind of device, and the numbers of the wanted ones; None: all."""
 _KINDS: dict[str, Device] = {"auto": "auto", "cpu": "cpu", "gpu": "gpu", "cuda": "gpu"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelSettings:
+    """What `models` of config.properties, or a snapshot, says of one version of a model."""
+
+    workers: int | None = None
+    batch_size: int | None = None
+    max_batch_delay: int | None = None
+    """Milliseconds."""
+    response_timeout: int | None = None
+    """Seconds."""
+    startup_timeout: int | None = None
+    """Seconds."""
+
+    def lay_over(self, deployment: Deployment) -> Deployment:
+        """Return `deployment` with these values where its own model-config.yaml says nothing.
+
+        As in TorchServe, timeouts are the archive's own matter once it has such a file.
+        """
+        config = deployment.config
+        wanted: dict[str, int | None] = {}
+        if "batchSize" not in config.raw:
+            wanted["batch_size"] = self.batch_size
+        if "maxBatchDelay" not in config.raw:
+            wanted["max_batch_delay"] = self.max_batch_delay
+        if not config.raw:
+            wanted["response_timeout"] = self.response_timeout
+            wanted["startup_timeout"] = self.startup_timeout
+        changes: dict[str, Any] = {key: value for key, value in wanted.items() if value is not None}
+        workers = self.workers if config.min_workers is None else deployment.workers
+        return replace(deployment, config=replace(config, **changes), workers=workers)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +86,26 @@ class ServeOptions:
     """Whether models may be registered and unregistered while the runner runs."""
     allowed_urls: tuple[str, ...] = ()
     """Regular expressions of the URLs that they may be fetched from."""
+    default_workers: int | None = None
+    """Workers of a model of which nobody says how many; None: one per GPU, or one."""
+    registered_workers: int = 0
+    """The same for models that are registered while the runner runs."""
+    job_queue_size: int = 100
+    decode_input_request: bool = True
+    limit_max_image_pixels: bool = True
+    service_envelope: str | None = None
+    default_handler: str | None = None
+    """Of archives that name none."""
+    response_timeout: int | None = None
+    """Seconds, for archives without a config file."""
+    startup_timeout: int | None = None
+    """Seconds, for archives without a config file."""
+    settings_of_models: Mapping[tuple[str, str], ModelSettings] = field(default_factory=dict)
+    """What the operator said of single (model, version)s."""
+    environ: Mapping[str, str] | None = None
+    """What workers see of the environment; None: the runner's own."""
+    as_torchserve: bool = False
+    """Whether to behave where TorchServe does otherwise: a model that fails stops nothing."""
 
 
 def read_device(ctx: click.Context, param: click.Parameter, value: str) -> DeviceChoice:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import os
 import signal
 import sys
 from contextlib import suppress
@@ -17,10 +18,11 @@ from hatch_mar.errors import HatchMarError
 from hatch_mar.serve import Service, ServiceSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from hatch_mar.api.access_log import AccessLog
     from hatch_mar.api.listeners import BoundSocket, Listener
+    from hatch_mar.api.tokens import Tokens
     from hatch_mar.cli.options import ServeOptions
     from hatch_mar.cli.targets import Target
 
@@ -36,20 +38,34 @@ class Runner:
     """Serves `targets` on `sockets` until it is asked to stop."""
 
     def __init__(
-        self, targets: Sequence[Target], options: ServeOptions, sockets: Sequence[BoundSocket]
+        self,
+        targets: Sequence[Target],
+        options: ServeOptions,
+        sockets: Sequence[BoundSocket],
+        *,
+        tokens: Tokens | None = None,
+        on_open: Callable[[], None] | None = None,
     ) -> None:
-        """Start nothing yet."""
+        """Start nothing yet. `on_open` is called once, when the doors are open."""
+        self._tokens = tokens
+        self._on_open = on_open
         self._targets = targets
         self._options = options
         self._sockets = sockets
         self._service = Service(
             settings=ServiceSettings(
                 workers=options.workers,
+                default_workers=options.default_workers,
+                job_queue_size=options.job_queue_size,
+                decode_input_request=options.decode_input_request,
+                limit_max_image_pixels=options.limit_max_image_pixels,
+                envelope=options.service_envelope,
+                environ=dict(os.environ if options.environ is None else options.environ),
                 device=options.device[0],
                 install_hooks=options.install_hooks,
             )
         )
-        self._readiness = Readiness(service=self._service)
+        self._readiness = Readiness(service=self._service, as_torchserve=options.as_torchserve)
         self._launcher = Launcher(self._service, self._readiness, options)
         self._listeners: list[Listener] = []
         self._access_log: AccessLog | None = None
@@ -79,7 +95,7 @@ class Runner:
             hope = True
             with suppress(TimeoutError):
                 hope = await asyncio.wait_for(self._launcher.under_way(), _HEAD_START)
-            if hope:
+            if hope or self._options.as_torchserve:
                 await self._open_doors()
             return await self._stay(models)
         finally:
@@ -103,6 +119,7 @@ class Runner:
             access_log=self._access_log,
             max_request_size=self._options.max_request_size,
             max_response_size=self._options.max_response_size,
+            tokens=self._tokens,
         )
         for listener in self._listeners:
             await listener.open()
@@ -110,6 +127,8 @@ class Runner:
             purpose: bound.url for bound in self._sockets for purpose in bound.address.purposes
         }
         say("listening: " + ", ".join(f"{name} {url}" for name, url in doors.items()))
+        if self._on_open is not None:
+            self._on_open()
 
     async def _stay(self, models: asyncio.Task[None]) -> int:
         """Return 0 when asked to stop, or an error's exit status when there is nothing to serve."""
@@ -120,7 +139,8 @@ class Runner:
             if models.done():
                 models.result()
                 errors = self._launcher.errors
-                if errors and len(errors) == len(self._targets):
+                hopeless = not self._options.as_torchserve
+                if hopeless and errors and len(errors) == len(self._targets):
                     return errors[0].exit_code if isinstance(errors[0], HatchMarError) else 1
                 # What is here now stays: looking through it for garbage would only make a request
                 # wait, some tens of milliseconds at a time.

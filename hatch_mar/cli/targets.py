@@ -29,6 +29,8 @@ class Target:
     """None for an installed model."""
     name: str | None = None
     """Name to serve it under; None: its own."""
+    url: str | None = None
+    """Where `path` is fetched from if it is not there."""
 
     def open(self) -> Archive:
         """Open what it names.
@@ -43,6 +45,10 @@ class Target:
             return open_installed(self.what)
         from hatch_mar.archive.read import open_archive  # noqa: PLC0415 - the same
 
+        if self.url is not None and not self.path.exists():
+            from hatch_mar.serve import ModelStore  # noqa: PLC0415 - the same
+
+            ModelStore(self.path.parent, allowed_urls=[re.escape(self.url)]).find(self.url)
         return open_archive(self.path)
 
 
@@ -59,7 +65,7 @@ def find_targets(
         if not store.is_dir():
             raise TargetError(f"{store}: --model-store is no directory")
         for text in stored:
-            targets += _list_store(store) if text == "all" else [_find_stored(text, store)]
+            targets += list_store(store) if text == "all" else [_find_stored(text, store)]
     elif tuple(stored):
         raise TargetError("--models names files of a --model-store: give one")
     if not targets:
@@ -94,7 +100,8 @@ def _find_stored(text: str, store: Path) -> Target:
     return Target(what=what, path=path, name=name)
 
 
-def _list_store(store: Path) -> list[Target]:
+def list_store(store: Path) -> list[Target]:
+    """Return every archive of a model store, as `--models all` takes them."""
     return [
         Target(what=path.name, path=path)
         for path in sorted(store.iterdir())

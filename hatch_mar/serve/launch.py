@@ -29,7 +29,9 @@ def count_workers(deployment: Deployment, settings: ServiceSettings, gpus: int) 
     if settings.workers is not None:
         return settings.workers
     config = deployment.config
-    return config.min_workers or (1 if config.parallel_type else max(gpus, 1))
+    if config.min_workers or config.parallel_type:
+        return config.min_workers or 1
+    return max(gpus, 1) if settings.default_workers is None else settings.default_workers
 
 
 def uses_gpu(deployment: Deployment, settings: ServiceSettings, placement: Placement) -> bool:

@@ -20,6 +20,8 @@ class ServiceSettings:
     workers: int | None = None
     """Workers per model; None: `minWorkers` where the config sets both bounds, else one per GPU, or
     one on CPU."""
+    default_workers: int | None = None
+    """Workers of a model of which nobody says how many; None: one per GPU, or one on CPU."""
     device: Device = "auto"
     """`cpu` and `gpu` overrule `deviceType`; `gpu` without a GPU is an error, not a fallback."""
     job_queue_size: int = 100

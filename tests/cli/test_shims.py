@@ -55,7 +55,7 @@ def shims(*arguments: str) -> Result:
 
 def test_install_and_run(place: Place, tmp_path: Path) -> None:
     installed = shims("install")
-    assert installed.stdout == f"{place.program}\n"
+    assert installed.stdout == f"{place.program}\n{place.scripts / 'torchserve'}\n"
     assert installed.stderr == ""
     (tmp_path / "handler.py").write_text("def handle(data, context): ...\n")
     script = tmp_path / "script.py"
@@ -137,7 +137,10 @@ def test_list(place: Place) -> None:
     place.program.write_text("somebody's")
     assert [*states, shims("list").stdout] == [
         *("absent", "installed", "incomplete"),
-        f"  {NAME}  foreign  {place.program}\n",
+        (
+            f"  {NAME}  foreign    {place.program}\n"
+            f"  torchserve            installed  {place.scripts / 'torchserve'}\n"
+        ),
     ]
 
 

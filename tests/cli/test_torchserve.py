@@ -1,0 +1,245 @@
+"""The program `torchserve`: as scripts start it, wait for it and stop it."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import stat
+import subprocess
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+
+from tests.support.archives import write_mar
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+HANDLER = """
+    import os
+
+    def handle(data, context):
+        return [{"secret": os.environ.get("MY_SECRET"), "batch": context.system_properties[
+            "batch_size"]}] * len(data or [])
+"""
+
+
+@dataclass(slots=True, kw_only=True)
+class Home:
+    """A directory to start in, with a store and a temporary directory of its own."""
+
+    path: Path
+    ports: tuple[int, int, int]
+    log: Path
+    """What the last server prints."""
+    runs: int = 0
+
+    def configure(self, text: str = "") -> None:
+        names = ("inference", "management", "metrics")
+        lines = [
+            f"{name}_address=http://127.0.0.1:{port}"
+            for name, port in zip(names, self.ports, strict=True)
+        ]
+        (self.path / "config.properties").write_text("\n".join([*lines, text]))
+
+    def run(self, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+        """Run `torchserve ARGUMENTS`; its output goes to a file, which a server keeps open."""
+        self.runs += 1
+        with (self.path / f"out-{self.runs}.txt").open("w+") as out:
+            done = subprocess.run(
+                [sys.executable, "-m", "hatch_mar.cli.torchserve", *arguments],
+                cwd=self.path,
+                env={**os.environ, "TMPDIR": str(self.path / "tmp"), **env},
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                timeout=60,
+                check=False,
+            )
+            out.seek(0)
+            return subprocess.CompletedProcess(done.args, done.returncode, out.read())
+
+    def start(self, *arguments: str, **env: str) -> None:
+        flags = ("--model-store", "store", "--ts-config", "config.properties", "--ncs")
+        done = self.run("--start", *flags, *arguments, **env)
+        assert done.returncode == 0, done.stdout
+        self.log = self.path / f"out-{self.runs}.txt"
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.ports[0]}"
+
+    @property
+    def management_url(self) -> str:
+        return f"http://127.0.0.1:{self.ports[1]}"
+
+    def keys(self) -> dict[str, dict[str, str]]:
+        found = json.loads((self.path / "key_file.json").read_text())
+        return {name: {"Authorization": f"Bearer {key['key']}"} for name, key in found.items()}
+
+    def described(self, model: str) -> dict[str, Any]:
+        with httpx.Client(transport=httpx.HTTPTransport(retries=3)) as client:
+            (found,) = client.get(f"{self.management_url}/models/{model}").json()
+        assert isinstance(found, dict)
+        return found
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Iterator[Home]:
+    for name in ("store", "tmp"):
+        (tmp_path / name).mkdir()
+    write_mar(tmp_path / "store", "fine", HANDLER)
+    holders = [socket.create_server(("127.0.0.1", 0)) for _ in range(3)]
+    first, second, third = (holder.getsockname()[1] for holder in holders)
+    for holder in holders:
+        holder.close()
+    home = Home(path=tmp_path, ports=(first, second, third), log=tmp_path / "none")
+    home.configure()
+    yield home
+    home.run("--stop")
+
+
+def test_version(home: Home) -> None:
+    done = home.run("--version")
+    assert (done.returncode, done.stdout.splitlines()[0]) == (0, "TorchServe Version is 0.12.0")
+
+
+def test_start_serve_and_stop(home: Home) -> None:
+    home.start("--models", "all", "--disable-token-auth")
+    assert stat.S_ISREG((home.path / "tmp" / ".model_server.pid").stat().st_mode)
+    assert httpx.get(f"{home.url}/ping").json() == {"status": "Healthy"}
+    assert httpx.post(f"{home.url}/predictions/fine", content=b"").status_code == 200
+    again = home.run("--start", "--model-store", "store")
+    assert again.returncode == 1
+    assert "already running, please use torchserve --stop" in again.stdout
+    stopped = home.run("--stop")
+    assert (stopped.returncode, stopped.stdout) == (0, "TorchServe has stopped.\n")
+    assert "\nModel server started.\n" in home.log.read_text()
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(f"{home.url}/ping")
+    assert list((home.path / "tmp").iterdir()) == []
+
+
+def test_nothing_to_stop(home: Home) -> None:
+    done = home.run("--stop")
+    assert (done.returncode, done.stdout) == (0, "TorchServe is not currently running.\n")
+
+
+def test_the_pid_file_of_a_server_that_died(home: Home) -> None:
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    child.wait()
+    (home.path / "tmp" / ".model_server.pid").write_text(str(child.pid))
+    home.start("--disable-token-auth")
+    assert httpx.get(f"{home.url}/ping").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--start"], "Missing mandatory parameter --model-store"),
+        (["--model-store", "nowhere"], "--model-store directory not found: nowhere"),
+        (["--ts-config", "none"], "--ts-config file not found: none"),
+    ],
+)
+def test_what_is_missing(home: Home, arguments: list[str], message: str) -> None:
+    done = home.run(*arguments)
+    assert done.returncode == 1
+    assert message in done.stdout
+
+
+def test_the_variable_wins_over_the_flag(home: Home) -> None:
+    done = home.run("--ts-config", "config.properties", TS_CONFIG_FILE="elsewhere")
+    assert (done.returncode, "--ts-config file not found: elsewhere" in done.stdout) == (1, True)
+
+
+def test_a_port_that_is_taken(home: Home) -> None:
+    with socket.create_server(("127.0.0.1", home.ports[1])):
+        done = home.run("--model-store", "store", "--ts-config", "config.properties")
+    assert done.returncode == 7
+    assert "the management port is taken; choose another with management_address" in done.stdout
+    assert not (home.path / "key_file.json").exists()
+
+
+def test_keys(home: Home) -> None:
+    home.start("--models", "fine-1.0.mar")
+    keys = home.keys()
+    ping = f"{home.url}/ping"
+    assert httpx.get(ping).json()["type"] == "InvalidKeyException"
+    assert httpx.get(ping, headers=keys["inference"]).status_code == 200
+    assert httpx.get(ping, headers=keys["management"]).status_code == 400
+    predict = f"{home.url}/predictions/fine"
+    assert httpx.post(predict, content=b"").status_code == 400
+    assert httpx.post(predict, content=b"", headers=keys["inference"]).status_code == 200
+    models = f"{home.management_url}/models"
+    assert httpx.get(models, headers=keys["inference"]).status_code == 400
+    assert httpx.get(models, headers=keys["management"]).status_code == 200
+    renewed = httpx.get(f"{home.management_url}/token?type=inference", headers=keys["API"])
+    assert renewed.status_code == 200
+    assert httpx.get(ping, headers=keys["inference"]).status_code == 400
+    assert httpx.get(ping, headers=home.keys()["inference"]).status_code == 200
+    home.run("--stop")
+    assert not (home.path / "key_file.json").exists()
+
+
+def test_a_model_that_cannot_be_served_stops_nothing(home: Home) -> None:
+    write_mar(home.path / "store", "broken", "raise RuntimeError('no')\n")
+    home.start("--models", "broken-1.0.mar", "none.mar", "--dt")
+    assert httpx.get(f"{home.url}/ping").status_code == 200
+
+
+def test_what_the_file_says_reaches_the_models(home: Home) -> None:
+    models = {"fine": {"1.0": {"minWorkers": 2, "batchSize": 3, "responseTimeout": 7}}}
+    home.configure(
+        "load_models=other=fine-1.0.mar,fine-1.0.mar\n"
+        "default_workers_per_model=1\njob_queue_size=9\ndefault_startup_timeout=66\n"
+        "blacklist_env_vars=MY_.*\n"
+        f"models={json.dumps(models)}\n"
+    )
+    home.start("--disable-token-auth", MY_SECRET="s3cret")
+    fine, other = home.described("fine"), home.described("other")
+    keys = ("minWorkers", "batchSize", "responseTimeout", "startupTimeout")
+    assert [fine[key] for key in keys] == [2, 3, 7, 66]
+    assert [other[key] for key in keys] == [1, 1, 120, 66]
+    assert fine["jobQueueStatus"]["remainingCapacity"] == 9
+    answer = httpx.post(f"{home.url}/predictions/fine", content=b"")
+    assert answer.json() == {"secret": None, "batch": 3}
+
+
+def test_workers_by_torchserves_rule(home: Home) -> None:
+    home.start("--models", "all", "--disable-token-auth")
+    assert home.described("fine")["minWorkers"] == os.cpu_count()
+
+
+def test_one_address_for_everything(home: Home) -> None:
+    home.configure(f"management_address={home.url}\n")
+    home.start("--models", "all", "--disable-token-auth")
+    assert httpx.get(f"{home.url}/models").json()["models"]
+    assert httpx.get(f"{home.url}/metrics").status_code == 200
+
+
+def test_everything_that_is_wrong_is_said_at_once(home: Home) -> None:
+    home.configure('metrics_address=here\nmodels={"m": [], "n": {"1": {"minWorkers": -1}}}\n')
+    done = home.run("--model-store", "store", "--ts-config", "config.properties")
+    assert done.returncode == 2
+    assert "metrics_address: 'here' is no address; write it like http://" in done.stdout
+    assert "models.m: has no versions" in done.stdout
+    assert "models.n.1.minWorkers: -1 is no number of minWorkers" in done.stdout
+
+
+def test_models_come_and_go_if_allowed(home: Home) -> None:
+    home.start("--enable-model-api", "--disable-token-auth")
+    answer = httpx.post(f"{home.management_url}/models?url=fine-1.0.mar")
+    assert answer.json()["status"].startswith('Model "fine" Version: 1.0 registered with 0')
+
+
+def test_flags_without_effect_say_so(home: Home) -> None:
+    home.configure("vmargs=-Xmx1g\n")
+    home.start("--disable-token-auth", "--log-config", "log4j2.xml")
+    text = home.log.read_text()
+    assert text.count("--log-config has no effect: ") == 1
+    assert text.count("vmargs has no effect: there is no Java here") == 1
