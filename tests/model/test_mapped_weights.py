@@ -589,6 +589,7 @@ def read_pss(pid: int) -> int:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_four_workers_share_one_gibibyte_of_weights(tmp_path: Path) -> None:
     without = memory_of_workers(tmp_path / "small", layers=0)
     layers = 2**30 // (4 * WIDTH**2)
