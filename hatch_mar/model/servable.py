@@ -51,6 +51,8 @@ class LoadedModel:
 
         `SystemExit` and `KeyboardInterrupt` go through: they mean the worker, not the batch.
         """
+        if len(requests) > 1 and any(one.explain or one.describe for one in requests):
+            return self._predict_apart(requests)
         context = self.context
         rows = [make_row(request, decode=self._decode) for request in requests]
         context.begin(requests)
@@ -67,6 +69,18 @@ class LoadedModel:
         if context.stopping_criteria or context.has_streamed:
             return self._finish(context, requests, outputs)
         return make_responses(outputs, context.request_processor)
+
+    def _predict_apart(self, requests: Sequence[Request]) -> list[Response]:
+        """Answer what is no prediction by itself: a handler asks the first of its batch alone.
+
+        In TorchServe the others get an explanation, too, or a prediction instead of one.
+        """
+        plain = [one for one in requests if not (one.explain or one.describe)]
+        answered = iter(self.predict(plain) if plain else ())
+        return [
+            self.predict([one])[0] if one.explain or one.describe else next(answered)
+            for one in requests
+        ]
 
     @property
     def can_overlap(self) -> bool:

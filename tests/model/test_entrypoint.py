@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from hatch_mar.errors import HandlerError
+from hatch_mar.model.classes import classes_of
+from hatch_mar.model.entrypoint import DEFAULT_HANDLERS
 
 if TYPE_CHECKING:
     from tests.support.models import Ask, Load, MakeModel
@@ -211,3 +214,9 @@ def test_an_unknown_envelope_is_refused(fail: Any) -> None:
     assert str(error) == (
         "service envelope 'json2': there is none; there are body, json, kserve, kservev2"
     )
+
+
+@pytest.mark.parametrize("name", DEFAULT_HANDLERS)
+def test_a_default_handler_has_a_module_with_one_class(name: str) -> None:
+    (handler,) = classes_of(importlib.import_module(DEFAULT_HANDLERS[name]))
+    assert callable(handler.handle)  # type: ignore[attr-defined]

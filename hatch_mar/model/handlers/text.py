@@ -29,6 +29,13 @@ if TYPE_CHECKING:
 VOCABULARY_FILE = "source_vocab.pt"
 
 
+class Texts(tuple[Any, list[str]]):  # noqa: SLOT001 - a tuple has no slots for more
+    """`(numbers, tokens)` of texts, joined; a pair, because handlers derived from it unpack it."""
+
+    lengths: Sequence[int]
+    """Of each text, in numbers."""
+
+
 class TextHandler(BaseHandler):
     """Base of the handlers of text."""
 

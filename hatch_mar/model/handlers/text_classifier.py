@@ -8,19 +8,12 @@ import importlib
 import itertools
 from typing import TYPE_CHECKING, Any
 
-from hatch_mar.model.handlers.text import TextHandler
+from hatch_mar.model.handlers.text import TextHandler, Texts
 from hatch_mar.model.handlers.tokens import ngrams_iterator
 from hatch_mar.model.labels import map_class_to_label
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-
-
-class Texts(tuple[Any, list[str]]):  # noqa: SLOT001 - a tuple has no slots for more
-    """`(numbers, tokens)` of texts, joined; a pair, because handlers derived from it unpack it."""
-
-    lengths: Sequence[int]
-    """Of each text, in numbers."""
 
 
 class TextClassifier(TextHandler):
