@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import re
+import socket
 import threading
 import zlib
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
@@ -57,6 +58,8 @@ class Site:
         self.tags = True
         """Whether answers have a strong ETag."""
         self.redirects: dict[str, str] = {}
+        self.tunnel: tuple[str, int] | None = None
+        """Where this leads as a proxy."""
         self.asked: list[str] = []
         """One entry per request: its path, and its Range header if it had one."""
         self.headers: list[Message] = []
@@ -114,6 +117,21 @@ class _Handler(BaseHTTPRequestHandler):
         fault = replace(fault, headers=headers | fault.headers)
         self._answer(206 if found else 200, data[start:stop], fault)
 
+    def do_CONNECT(self) -> None:
+        """Be a proxy to `site.tunnel`, whatever is asked for."""
+        self.site.asked.append(f"CONNECT {self.path}")
+        self.site.headers.append(self.headers)
+        if self.site.tunnel is None:
+            self.send_error(407)
+            return
+        with socket.create_connection(self.site.tunnel) as server:
+            self.send_response(200)
+            self.end_headers()
+            pump = threading.Thread(target=_pump, args=(server, self.connection))
+            pump.start()
+            _pump(self.connection, server)
+            pump.join()
+
     def _answer(self, status: int, data: bytes, fault: Fault) -> None:
         self.send_response(status)
         if not fault.unknown:
@@ -135,6 +153,14 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
         pass
+
+
+def _pump(source: socket.socket, target: socket.socket) -> None:
+    with suppress(OSError):
+        while data := source.recv(1 << 16):
+            target.sendall(data)
+    with suppress(OSError):
+        target.shutdown(socket.SHUT_WR)
 
 
 Start = Callable[..., Site]

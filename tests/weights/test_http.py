@@ -6,6 +6,7 @@ from base64 import b64encode
 from email.utils import formatdate
 from ipaddress import ip_network
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import pytest
 import trustme
@@ -208,9 +209,9 @@ def authority(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> trustme.CA:
     return authority
 
 
-def _tls(authority: trustme.CA) -> ssl.SSLContext:
+def _tls(authority: trustme.CA, name: str = "127.0.0.1") -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("127.0.0.1").configure_cert(context)
+    authority.issue_cert(name).configure_cert(context)
     return context
 
 
@@ -296,6 +297,37 @@ def test_a_proxy(site: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     assert site.headers[0]["Proxy-Authorization"] == _basic("me:secret")
 
 
+def test_tls_through_a_proxy(
+    start_site: Start, site: Any, authority: trustme.CA, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secure = start_site(tls=_tls(authority, "files.example"))
+    secure("/w", DATA)
+    site.tunnel = ("127.0.0.1", urlsplit(secure.url).port)
+    monkeypatch.setenv("https_proxy", site.url.replace("//", "//me:secret@"))
+    monkeypatch.setenv("no_proxy", "")
+    source = _source("https://files.example/w")
+    assert _read(source) == DATA
+    source.close()
+    assert site.asked == ["CONNECT files.example:443"]
+    assert site.headers[0]["Proxy-Authorization"] == _basic("me:secret")
+    assert secure.headers[0]["Proxy-Authorization"] is None
+
+
+def test_a_proxy_that_wants_another_password(site: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("https_proxy", site.url.replace("//", "//me:secret@"))
+    monkeypatch.setenv("no_proxy", "")
+    with pytest.raises(ConnectionError, match=r"proxy does not connect: Tunnel .* 407") as caught:
+        _source("https://files.example/w").open()
+    assert "secret" not in str(caught.value)
+
+
+def test_a_proxy_of_a_kind_that_is_not_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "socks5://me:secret@127.0.0.1:1")
+    monkeypatch.setenv("no_proxy", "")
+    with pytest.raises(OSError, match="the proxy of the environment is neither http nor https"):
+        _source("http://files.example/w").open()
+
+
 @pytest.mark.parametrize("uri", ["http://metadata.google.internal/w", "http://2852039166/w"])
 def test_a_proxy_is_not_asked_for_metadata(
     site: Any, monkeypatch: pytest.MonkeyPatch, uri: str
@@ -319,7 +351,7 @@ def test_a_redirect_behind_a_proxy(site: Any, monkeypatch: pytest.MonkeyPatch) -
 def test_a_proxy_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", "http://me:secret@127.0.0.1:1")
     monkeypatch.setenv("no_proxy", "")
-    with pytest.raises(ConnectionError, match="connect") as caught:
+    with pytest.raises(ConnectionError, match="proxy does not connect: Connection ref") as caught:
         _source("http://files.example/w").open()
     assert "secret" not in str(caught.value)
 

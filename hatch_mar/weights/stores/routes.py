@@ -18,11 +18,11 @@ from urllib3.exceptions import (
     DecodeError,
     HTTPError,
     IncompleteRead,
-    LocationParseError,
     LocationValueError,
     NameResolutionError,
     NewConnectionError,
     ProxyError,
+    ProxySchemeUnknown,
     ReadTimeoutError,
 )
 from urllib3.util import Timeout, Url, connection, parse_url
@@ -188,24 +188,40 @@ def translated() -> Iterator[None]:
         raise PermissionError(f"refused to connect: {error}") from error
     except ReadTimeoutError as error:
         raise TimeoutError("the server sends nothing") from error
-    except (LocationParseError, LocationValueError) as error:
-        raise OSError("not a URL") from error
-    except NameResolutionError as error:
-        raise ConnectionError("cannot connect: the server's name is not known") from error
-    except (ConnectTimeoutError, NewConnectionError) as error:
-        raise ConnectionError(f"cannot connect: {_cause_of(error)}") from error
-    except ProxyError as error:
-        raise ConnectionError(f"the proxy does not connect: {error.original_error}") from error
-    except DecodeError as error:
-        raise OSError("the server sends a compressed answer that is broken") from error
     except HTTPError as error:
-        certificate = _find(ssl.SSLCertVerificationError, error)
-        if certificate is not None:
-            raise OSError(
-                f"the server's certificate is not trusted: {certificate.verify_message}; "
-                "SSL_CERT_FILE names the authorities that are"
-            ) from error
-        raise ConnectionError(f"the connection broke: {_cause_of(error)}") from error
+        lasting = _find_lasting_reason(error)
+        if lasting is not None:
+            raise OSError(lasting) from error
+        raise ConnectionError(_find_passing_reason(error)) from error
+
+
+def _find_lasting_reason(error: HTTPError) -> str | None:
+    """Return what is wrong that will be wrong the next time as well."""
+    certificate = _find(ssl.SSLCertVerificationError, error)
+    if certificate is not None:
+        return (
+            f"the server's certificate is not trusted: {certificate.verify_message}; "
+            "SSL_CERT_FILE names the authorities that are"
+        )
+    if isinstance(error, ProxySchemeUnknown):
+        return "the proxy of the environment is neither http nor https"
+    if isinstance(error, LocationValueError):
+        return "not a URL"
+    if isinstance(error, DecodeError):
+        return "the server sends a compressed answer that is broken"
+    return None
+
+
+def _find_passing_reason(error: HTTPError) -> str:
+    if isinstance(error, NameResolutionError):
+        return "cannot connect: the server's name is not known"
+    if isinstance(error, ConnectTimeoutError):  # and what urllib3 derives from it
+        return f"cannot connect: {_cause_of(error)}"
+    if isinstance(error, ProxyError):
+        said = error.original_error
+        status = str(said) if type(said) is OSError else _cause_of(said)
+        return f"the proxy does not connect: {status}"
+    return f"the connection broke: {_cause_of(error)}"
 
 
 def _cause_of(error: BaseException) -> str:
