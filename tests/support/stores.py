@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import socket
 import subprocess
 import sys
 import threading
@@ -298,3 +299,10 @@ def _set_free_requests(url: str, count: int) -> None:
     data = str(count).encode()
     with urlopen(UrlRequest(f"{url}/moto-api/reset-auth", data=data, headers=headers)):
         pass
+
+
+@contextmanager
+def silence() -> Iterator[str]:
+    """Take connections, and never answer; give the URL."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"

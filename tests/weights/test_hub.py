@@ -15,7 +15,7 @@ from huggingface_hub.utils import close_session
 from hatch_mar.errors import WeightsError
 from hatch_mar.weights.fetch import Patience, fetch
 from hatch_mar.weights.stores import open_source, resolve
-from tests.support.stores import Hub, serving
+from tests.support.stores import Hub, serving, silence
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -183,6 +183,16 @@ def test_a_server_that_is_gone(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> Non
     )
     with pytest.raises(ConnectionError, match="the Hub cannot be read"):
         open_source(f"hf://{REPOSITORY}/w.pt").open()
+
+
+def test_a_server_that_is_silent(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    with silence() as url:
+        template = f"{url}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        with pytest.raises(TimeoutError, match="sends nothing"):
+            resolve(f"hf://{REPOSITORY}/w.pt", stall=0.3)
+        with pytest.raises(TimeoutError, match="sends nothing"):
+            open_source(f"hf://{REPOSITORY}/w.pt", stall=0.3).open()
 
 
 def test_the_librarys_own_offline_switch_holds(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:

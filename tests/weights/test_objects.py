@@ -16,7 +16,7 @@ import pytest
 from hatch_mar.errors import DigestMismatchError, WeightsError
 from hatch_mar.weights.fetch import Patience, fetch
 from hatch_mar.weights.stores import open_source, resolve
-from tests.support.stores import Azure, Google, checking_credentials, moto, serving
+from tests.support.stores import Azure, Google, checking_credentials, moto, serving, silence
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -210,6 +210,21 @@ def test_without_its_library_an_extra_is_named(put: Put, monkeypatch: pytest.Mon
     expected = rf"{put.kind}:// needs {library}: pip install 'hatch-mar\[{put.kind}\]'"
     with pytest.raises(OSError, match=expected):
         resolve(put(DATA)[0])
+
+
+def test_a_store_that_is_silent(put: Put, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, _ = put(DATA)
+    with silence() as url:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", url)
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", url)
+        account = f"AccountName=a;AccountKey=aHVudGVyMg==;BlobEndpoint={url}/a;"
+        monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", account)
+        with pytest.raises(TimeoutError, match="sends nothing"):
+            resolve(source, stall=0.3)
+        opened = open_source(source, stall=0.3)
+        with pytest.raises(TimeoutError, match="sends nothing"):
+            opened.open()
+        opened.close()
 
 
 # Amazon S3.

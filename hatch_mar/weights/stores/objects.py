@@ -8,6 +8,7 @@ then, and shares no listing and no size with anybody.
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import threading
 from dataclasses import dataclass
@@ -168,7 +169,7 @@ def _find_client(address: ObjectAddress, stall: float) -> Client:
 
 def _run(client: Client, coroutine: Coroutine[object, object, T]) -> T:
     """Run `coroutine` on fsspec's loop; raise what its store's errors amount to."""
-    from fsspec.asyn import get_loop, sync  # noqa: PLC0415 - an extra
+    from fsspec.asyn import get_loop  # noqa: PLC0415 - an extra
 
     async def run() -> T:
         try:
@@ -176,5 +177,9 @@ def _run(client: Client, coroutine: Coroutine[object, object, T]) -> T:
         except Exception as error:
             raise client.explain(error) from error
 
-    result: T = sync(get_loop(), run)
-    return result
+    future = asyncio.run_coroutine_threadsafe(run(), get_loop())
+    try:
+        return future.result()
+    except BaseException:  # also an interruption from the keyboard
+        future.cancel()
+        raise

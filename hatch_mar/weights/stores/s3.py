@@ -36,6 +36,8 @@ _LOGIN = "set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, to th
 _PASSING = {"SlowDown", "RequestTimeout", "Throttling", "ThrottlingException", "InternalError"}
 _REFUSED = {"ExpiredToken", "InvalidToken", "TokenRefreshRequired", "AuthorizationHeaderMalformed"}
 _BROKEN = (EndpointConnectionError, HTTPClientError, IncompleteReadError, HttpError)
+_CONNECTIONS = 64
+"""More than a fetch opens: one above this number would wait for another to end."""
 _UNVERSIONED = {None, "null"}
 
 
@@ -64,6 +66,7 @@ class Client:
             config_kwargs={
                 "connect_timeout": self._stall,
                 "read_timeout": self._stall,
+                "max_pool_connections": _CONNECTIONS,
                 "retries": {"total_max_attempts": 1},  # who fetches tries again
                 "response_checksum_validation": "when_required",  # and hashes
             },
