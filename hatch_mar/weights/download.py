@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING
 
 from hatch_mar.errors import DigestMismatchError, WeightsError
 from hatch_mar.weights.cache import CACHE_VARIABLE
-from hatch_mar.weights.partial import CHUNK, Origin, Partial, Span
+from hatch_mar.weights.digest import CHUNK
+from hatch_mar.weights.partial import Origin, Partial, Span
 
 if TYPE_CHECKING:
     from hatch_mar.weights.stores.protocol import Source, Stream

@@ -171,6 +171,10 @@ def _silent(done: int, total: int | None) -> None:
     del done, total
 
 
+class _MisfitError(ConnectionError):
+    """Parts that are not of one file: the next attempt is made with one connection, from zero."""
+
+
 @dataclass(slots=True, kw_only=True)
 class _Transfer:
     """Everything that is tried for one file, under its lock."""
@@ -236,10 +240,10 @@ class _Transfer:
                     logger.info("%s: %s; trying again", redact(source), error)
                     asked = error.retry_after if isinstance(error, BusyError) else 0.0
                     self.patience.wait(failures, asked=asked)
+                    if isinstance(error, _MisfitError):
+                        lanes = replace(lanes, most=1)
                 else:
                     return
-                if download.streams > 1:
-                    lanes = replace(lanes, most=1)  # what does not go well at once may in a row
 
     def _check_room(self, missing: int) -> None:
         if missing > shutil.disk_usage(self.partial.path.parent).free:
@@ -255,5 +259,5 @@ class _Transfer:
         self.partial.discard()
         if download.is_resumed or download.streams > 1:
             # The beginning may be of another file; from zero on, it is this source's word alone.
-            raise ConnectionError("the parts of two attempts do not fit together")
+            raise _MisfitError("the parts of two answers do not fit together")
         raise DigestMismatchError(f"sha256 {found}, not {self.sha256}")

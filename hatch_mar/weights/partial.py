@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 Span = tuple[int, int]
 """First byte, and the one after the last."""
 
-CHUNK = 1 << 20
-"""How much is read, hashed or written at once."""
 SAVE_EVERY = 0.25
 """Seconds of work that a killed process loses at most."""
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
