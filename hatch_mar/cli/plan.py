@@ -104,7 +104,8 @@ def _flowchart(spec: MarSpec) -> Iterator[tuple[str, str]]:
         yield "weights", "none"
     else:
         place = "in the archive" if primary.reference is None else "by reference"
-        yield "weights", f"{primary.target}, {place}"
+        why = f"  ({primary.reason})" if primary.reason else ""
+        yield "weights", f"{primary.target}, {place}{why}"
     yield "runtime", f"{spec.runtime}  ({spec.runtime_reason})"
 
 

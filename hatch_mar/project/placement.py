@@ -39,11 +39,11 @@ def place_here(place: Place, wheel: WheelTable, size: int) -> Placement:
         always = wheel.embed == "always"
         return Placement(always, f'`wheel.embed = "{wheel.embed}"`', not always or not fits)
     if fits:
-        reason = f"{render_size(size)} is within `wheel.embed-limit` ({wheel.embed_limit})"
+        reason = f"{render_size(size)} is within `wheel.embed-limit`, {wheel.embed_limit}"
         return Placement(embed=True, reason=reason, remarkable=False)
     return Placement(
         embed=False,
-        reason=f"{render_size(size)} is more than `wheel.embed-limit` ({wheel.embed_limit})",
+        reason=f"{render_size(size)} is more than `wheel.embed-limit`, {wheel.embed_limit}",
     )
 
 

@@ -103,7 +103,7 @@ def test_shards_may_have_entries_of_their_own(scratch: Scratch) -> None:
         ),
         (
             'weights = { source = "net.pt", mirrors = ["URI"] }\nwheel.embed-limit = 3',
-            "net.pt: by reference, for 7 B is more than `wheel.embed-limit` (3)",
+            "net.pt: by reference, for 7 B is more than `wheel.embed-limit`, 3",
         ),
         (
             'weights = { source = "net.pt", mirrors = ["URI"], place = "reference" }',
