@@ -84,7 +84,7 @@ def test_fetching_costs_nothing_until_it_is_done() -> None:
     """The extras are imported by those who fetch, and by nobody else."""
     code = (
         "import sys, hatch_mar.weights.fetch\n"
-        "extras = {'fsspec', 'aiohttp', 'urllib3', 'filelock', 'platformdirs', 'asyncio'}\\n"
+        "extras = {'fsspec', 'aiohttp', 'urllib3', 'filelock', 'platformdirs', 'asyncio'}\n"
         "print(*extras & set(sys.modules))"
     )
     root = Path(__file__).parents[2]
