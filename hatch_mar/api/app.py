@@ -17,7 +17,9 @@ from starlette.routing import BaseRoute, Route
 from hatch_mar.api.answers import answer_error, make_error, make_json
 from hatch_mar.api.guard import InferenceGate
 from hatch_mar.api.health import Readiness
-from hatch_mar.api.inference import PredictionRoute
+from hatch_mar.api.inference import DescriptionRoute, PredictionRoute
+from hatch_mar.api.kserve import KServe
+from hatch_mar.api.openapi import describe_api
 from hatch_mar.api.street import Street, respond
 from hatch_mar.errors import (
     BodyTooLargeError,
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
     from hatch_mar.api.access_log import AccessLog
+    from hatch_mar.api.answers import Answer
+    from hatch_mar.api.cors import Cors
     from hatch_mar.api.management import Management
     from hatch_mar.api.tokens import Tokens
     from hatch_mar.serve import Service
@@ -39,7 +43,8 @@ MAX_BODY = 6_553_500
 _METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _CLIENT_GONE = 499
 _METHOD_NOT_ALLOWED = 405
-_ANY_METHOD = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
+_ANY_METHOD = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
+_PING_PATHS = ("/ping", "/ping/{rest:path}")
 
 
 def create_app(
@@ -53,6 +58,8 @@ def create_app(
     access_log: AccessLog | None = None,
     max_request_size: int = MAX_BODY,
     max_response_size: int = MAX_BODY,
+    cors: Cors | None = None,
+    open_inference: bool = False,
 ) -> ASGIApp:
     """Return an ASGI application over `service`.
 
@@ -66,15 +73,25 @@ def create_app(
         access_log: where each answer is noted.
         max_request_size: bytes of a request's body; more is answered 413.
         max_response_size: bytes of a prediction; more is answered 500.
+        cors: what browsers are told about pages of other origins.
+        open_inference: whether KServe V2's own routes are served
+            (TorchServe's `ts_open_inference_protocol`).
     """
     readiness = readiness or Readiness(service=service)
+    description = make_json(describe_api(inference=inference, metrics=metrics))
     routes: list[BaseRoute] = _health_routes(readiness, ping=inference)
+    routes += _description_routes(description)
     if inference:
+        kserve = KServe(readiness)
+        if open_inference:
+            routes += kserve.v2_routes()
+        routes += kserve.v1_routes()
         routes.append(
             PredictionRoute(
                 service, max_request_size=max_request_size, max_response_size=max_response_size
             )
         )
+        routes.append(DescriptionRoute(service))
     if management is not None:
         routes += management.routes()
     if metrics:
@@ -90,7 +107,7 @@ def create_app(
     )
     app.router.redirect_slashes = False
     inner: ASGIApp = app if tokens is None else InferenceGate(app, tokens)
-    return Street(inner, metrics=service.metrics, access_log=access_log)
+    return Street(inner, metrics=service.metrics, access_log=access_log, cors=cors)
 
 
 def _health_routes(readiness: Readiness, *, ping: bool) -> list[BaseRoute]:
@@ -112,7 +129,17 @@ def _health_routes(readiness: Readiness, *, ping: bool) -> list[BaseRoute]:
         Route("/readyz", readyz),
         Route("/readyz/{model}", readyz_model),
         Route("/readyz/{model}/{version}", readyz_model),
-        *([Route("/ping", pong, methods=_ANY_METHOD)] if ping else []),
+        *([Route(path, pong, methods=_ANY_METHOD) for path in _PING_PATHS] if ping else []),
+    ]
+
+
+def _description_routes(description: Answer) -> list[BaseRoute]:
+    async def describe(_: Request) -> Response:
+        return respond(description)
+
+    return [
+        Route("/", describe, methods=["OPTIONS"]),
+        Route("/api-description", describe, methods=_ANY_METHOD),
     ]
 
 

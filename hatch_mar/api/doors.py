@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from hatch_mar.api.access_log import AccessLog
+    from hatch_mar.api.cors import Cors
     from hatch_mar.api.health import Readiness
     from hatch_mar.api.listeners import BoundSocket
     from hatch_mar.api.operations import Operations
@@ -32,6 +33,8 @@ def make_listeners(
     max_request_size: int,
     max_response_size: int,
     tokens: Tokens | None = None,
+    cors: Cors | None = None,
+    open_inference: bool = False,
     environ: Mapping[str, str] = os.environ,
 ) -> list[Listener]:
     """Return a listener per socket, each with the part of the API that its address is for.
@@ -55,6 +58,8 @@ def make_listeners(
             access_log=access_log,
             max_request_size=max_request_size,
             max_response_size=max_response_size,
+            cors=cors,
+            open_inference=open_inference,
         )
         lane = Lane(
             service=service,
@@ -62,6 +67,7 @@ def make_listeners(
             access_log=access_log,
             max_request_size=max_request_size,
             max_response_size=max_response_size,
+            cors=cors,
         )
         listeners.append(Listener(bound, app, lane))
     return listeners

@@ -24,7 +24,7 @@ from hatch_mar.api.exchange import Exchange, Head, House, RawHeaders
 from hatch_mar.api.lane import StreamGuard
 from hatch_mar.api.rows import read_form
 from hatch_mar.api.scope import HEADERS_AS_SENT
-from hatch_mar.api.targets import Target, find_hot_target
+from hatch_mar.api.targets import Target, choose_model, find_target_of, merge_query
 from hatch_mar.errors import BadRequestError, RequestError
 from hatch_mar.serve import Part, Request
 
@@ -100,8 +100,7 @@ class FastLane(HttpToolsProtocol):
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade:
-            # We speak nothing but HTTP/1.1: the request is answered as if it had not asked.
-            if self.cycle is not None:
+            if self.cycle is not None:  # the request is answered as if it had not asked
                 self.cycle.keep_alive = False
         except httptools.HttpParserCallbackError as error:
             if not isinstance(error.__context__, httptools.HttpParserInvalidURLError):
@@ -120,9 +119,8 @@ class FastLane(HttpToolsProtocol):
         """Stop reading from a client that does not read its answers."""
         super().pause_writing()
         self._breathe()
-        first = self._in_flight[0] if self._in_flight else None
-        if first is not None and first.streams and first.job is not None:
-            self._guard.hold(first.job)
+        if self._in_flight and self._in_flight[0].streams and self._in_flight[0].job is not None:
+            self._guard.hold(self._in_flight[0].job)
 
     def resume_writing(self) -> None:
         """Read again."""
@@ -218,7 +216,7 @@ class FastLane(HttpToolsProtocol):
             return head
         if not self._lane.predicts or method == b"OPTIONS":
             return None
-        target = find_hot_target(self.url)
+        target = find_target_of(self.url)
         if target is None:
             return None
         version = self.parser.get_http_version()
@@ -243,18 +241,22 @@ class FastLane(HttpToolsProtocol):
             self._breathe()
 
     def _submit(self, exchange: Exchange) -> None:
-        head, target, body = exchange.head, exchange.head.target, exchange.body
+        head, target = exchange.head, exchange.head.target
         try:
-            if head.media_type is None:
-                parts = read_form(head.content_type, body)
+            model = target.model
+            if head.media_type is not None:
+                parts = [Part("body", head.media_type, exchange.body)]
             else:
-                parts = [Part("body", head.media_type, body)]
+                parts = read_form(head.content_type, exchange.body)
+            if target.reads_query:
+                query = head.url.partition(b"?")[2]
+                parts = merge_query(query, parts)
+                model = model or choose_model(self._lane.service, query, parts)
             request = Request(
                 exchange.request_id, head.headers, parts, target.url_path, target.explain
             )
             take = exchange.reply, exchange.take_piece
-            model = target.model or ""
-            exchange.job = self._lane.service.submit(model, target.version, request, *take)
+            exchange.job = self._lane.service.submit(model or "", target.version, request, *take)
         except RequestError as error:
             exchange.answer(answer_error(error))
         except Exception as error:  # a bug of ours must not look like the client's bad request
@@ -281,13 +283,11 @@ class FastLane(HttpToolsProtocol):
         """Write the pieces that a stream has so far, if it is its turn."""
         if exchange is not self._in_flight[0]:
             # Those before it are slow, and nobody pipelines streams: they must not fill the memory.
-            waiting = sum(map(len, exchange.output))
-            if exchange.streams and waiting > self._lane.max_response_size:
+            if sum(map(len, exchange.output)) > self._lane.max_response_size and exchange.streams:
                 self.transport.abort()
         elif exchange.streams:
             pieces, exchange.output = exchange.output, []
-            for piece in pieces:
-                self.transport.write(piece)
+            self.transport.writelines(pieces)
 
     def _write(self, exchange: Exchange) -> None:
         for piece in exchange.output:

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from starlette.requests import ClientDisconnect
 from starlette.requests import Request as HttpRequest
 from starlette.routing import BaseRoute, Match
 
-from hatch_mar.api.answers import Answer, answer_response
-from hatch_mar.api.rows import read_parts, read_query
+from hatch_mar.api.answers import Answer, answer_response, make_json
+from hatch_mar.api.openapi import describe_model
+from hatch_mar.api.rows import read_parts
 from hatch_mar.api.scope import HEADERS_AS_SENT, REQUEST_ID, TARGET
 from hatch_mar.api.street import respond
-from hatch_mar.api.targets import Target, find_target
-from hatch_mar.errors import BadRequestError, BodyTooLargeError
-from hatch_mar.serve import HeaderBlock, Part, Request
+from hatch_mar.api.targets import Target, choose_model, find_target, merge_query
+from hatch_mar.errors import BodyTooLargeError
+from hatch_mar.serve import HeaderBlock, PieceQueue, Request
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -47,20 +49,51 @@ class PredictionRoute(BaseRoute):
         return Match.NONE, {}
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
+        """Answer one request, in one piece or as its handler streams it."""
         http = HttpRequest(scope, receive, send)
-        answer = await self._predict(http, scope[TARGET])
-        await respond(answer)(scope, receive, send)
+        pieces = await self._submit(http, scope[TARGET])
+        gone = asyncio.ensure_future(_disconnected(receive))
+        try:
+            first = await _unless_gone(gone, pieces.__anext__())
+            answer = answer_response(first, self._max_response_size)
+            if pieces.exhausted or answer.is_ours:
+                await respond(answer)(scope, receive, send)
+            else:
+                await self._stream(answer, pieces, gone, send)
+        finally:
+            gone.cancel()
+            pieces.close()
+
+    async def _stream(
+        self, first: Answer, pieces: PieceQueue, gone: asyncio.Future[None], send: Send
+    ) -> None:
+        """Send pieces as they come. A stream that breaks is not completed: the server hangs up."""
+        head = respond(replace(first, body=b"")).raw_headers
+        headers = [pair for pair in head if pair[0] != b"content-length"]
+        await send({"type": "http.response.start", "status": first.status, "headers": headers})
+        body = first.body
+        while True:
+            last = pieces.exhausted
+            await send({"type": "http.response.body", "body": bytes(body), "more_body": not last})
+            if last:
+                return
+            piece = await _unless_gone(gone, pieces.__anext__())
+            if piece.error or len(piece.body) > self._max_response_size:
+                return
+            body = piece.body
 
     def url_path_for(self, name: str, /, **path_params: Any) -> Any:  # noqa: ANN401 - as in BaseRoute
         """Know no name: these paths are TorchServe's, nobody looks them up."""
         raise LookupError(name, path_params)
 
-    async def _predict(self, http: HttpRequest, target: Target) -> Answer:
+    async def _submit(self, http: HttpRequest, target: Target) -> PieceQueue:
         body = await read_body(http, self._max_request_size)
         parts = read_parts(http.headers.get("content-type", ""), body)
+        model = target.model
         if target.reads_query:
-            parts = _merge(read_query(http.scope["query_string"]), parts)
+            query = http.scope["query_string"]
+            parts = merge_query(query, parts)
+            model = choose_model(self._service, query, parts) if model is None else model
         request = Request(
             id=http.scope[REQUEST_ID],
             headers=_headers(http),
@@ -68,19 +101,40 @@ class PredictionRoute(BaseRoute):
             url_path=target.url_path,
             explain=target.explain,
         )
-        model = target.model or self._choose(parts)
-        response = await _unless_gone(http, self._service.predict(model, target.version, request))
-        return answer_response(response, self._max_response_size)
+        return PieceQueue(self._service, model or "", target.version, request)
 
-    def _choose(self, parts: list[Part]) -> str:
-        """Return the model of a request whose path names none, as SageMaker's do."""
-        named = [part for part in parts if part.name == "model_name"]
-        if named:
-            return bytes(named[0].data).decode(errors="replace")
-        models = self._service.list_models()
-        if len(models) == 1:
-            return models[0]["modelName"]
-        raise BadRequestError("Parameter model_name is required.")
+
+class DescriptionRoute(BaseRoute):
+    """`OPTIONS` of a path that predicts: the model behind it, described."""
+
+    def __init__(self, service: Service) -> None:
+        """Describe the models of `service`."""
+        self._service = service
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        """Match what `PredictionRoute` leaves out."""
+        if scope["type"] == "http" and scope["method"] == "OPTIONS":
+            target = find_target(scope["path"])
+            if target is not None:
+                return Match.FULL, {TARGET: target}
+        return Match.NONE, {}
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request.
+
+        Raises:
+            RequestError: there is no such model or version.
+        """
+        target = scope[TARGET]
+        model = target.model
+        if model is None:
+            model = choose_model(self._service, scope["query_string"], ())
+        self._service.describe(model, target.version)
+        await respond(make_json(describe_model(model)))(scope, receive, send)
+
+    def url_path_for(self, name: str, /, **path_params: Any) -> Any:  # noqa: ANN401 - as in BaseRoute
+        """Know no name."""
+        raise LookupError(name, path_params)
 
 
 async def read_body(http: HttpRequest, limit: int) -> bytearray:
@@ -103,22 +157,21 @@ async def read_body(http: HttpRequest, limit: int) -> bytearray:
     return body
 
 
-async def _unless_gone(http: HttpRequest, reply: Awaitable[Response]) -> Response:
+async def _unless_gone(gone: asyncio.Future[None], reply: Awaitable[Response]) -> Response:
     """Await `reply`, and give up on it when the client does.
 
     Raises:
         ClientDisconnect: it did.
     """
     answered = asyncio.ensure_future(reply)
-    gone = asyncio.ensure_future(_disconnected(http.receive))
+    either: set[asyncio.Future[Any]] = {answered, gone}
     try:
-        await asyncio.wait({answered, gone}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         if answered.done():
             return answered.result()
         raise ClientDisconnect
     finally:
-        for task in (answered, gone):
-            task.cancel()
+        answered.cancel()
 
 
 async def _disconnected(receive: Callable[[], Awaitable[Any]]) -> None:
@@ -130,8 +183,3 @@ def _headers(http: HttpRequest) -> HeaderBlock:
     """Return the headers, their names as sent where the server tells."""
     as_sent = http.scope.get("extensions", {}).get(HEADERS_AS_SENT)
     return HeaderBlock.from_raw(http.headers.raw if as_sent is None else as_sent["raw"])
-
-
-def _merge(*groups: list[Part]) -> list[Part]:
-    """Return all parts, the last one of a repeated name."""
-    return list({part.name: part for group in groups for part in group}.values())

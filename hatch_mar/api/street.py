@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from hatch_mar.api.access_log import AccessLog
+    from hatch_mar.api.cors import Cors
     from hatch_mar.serve import Metrics
 
 _NO_CACHE = [(name.lower().encode(), value.encode()) for name, value in NO_CACHE]
@@ -37,8 +38,19 @@ def respond(answer: Answer) -> Response:
 class Street:
     """Wraps an application: TorchServe's headers on every answer, a line in the log for each."""
 
-    def __init__(self, app: ASGIApp, *, metrics: Metrics, access_log: AccessLog | None) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        metrics: Metrics,
+        access_log: AccessLog | None,
+        cors: Cors | None = None,
+    ) -> None:
         """Lead to `app`."""
+        self._more = [
+            (name.lower().encode(), value.encode("latin-1"))
+            for name, value in (cors.pairs if cors else ())
+        ]
         self._app = app
         self._metrics = metrics
         self._access_log = access_log
@@ -58,6 +70,7 @@ class Street:
                 message["headers"] = [
                     *message.get("headers", []),
                     (b"x-request-id", request_id.encode()),
+                    *self._more,
                     *_NO_CACHE,
                     (b"connection", b"keep-alive" if stays and status < FIRST_ERROR else b"close"),
                 ]

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from hatch_mar.serve.headers import HeaderBlock
     from hatch_mar.serve.health import Health, ModelHealth, WorkerHealth
     from hatch_mar.serve.metrics import Metrics
+    from hatch_mar.serve.pieces import PieceQueue
     from hatch_mar.serve.registry import Registration, Registry
     from hatch_mar.serve.rundir import make_root, prepare, remove_rundirs
     from hatch_mar.serve.service import Service
@@ -31,6 +32,7 @@ __all__ = [
     "ModelHealth",
     "ModelStore",
     "Part",
+    "PieceQueue",
     "Registration",
     "Registry",
     "Request",
@@ -52,6 +54,7 @@ _HOMES = {
     "ModelHealth": "hatch_mar.serve.health",
     "ModelStore": "hatch_mar.serve.store",
     "Part": "hatch_mar.model.protocol",
+    "PieceQueue": "hatch_mar.serve.pieces",
     "Registration": "hatch_mar.serve.registry",
     "Registry": "hatch_mar.serve.registry",
     "Request": "hatch_mar.model.protocol",

@@ -27,7 +27,8 @@ class PieceQueue:
         self._size = 0
         self._held = False
         self._ended = False
-        self._exhausted = False
+        self.exhausted = False
+        """Whether the last piece was taken."""
         self._job = service.submit(model, version, request, self._end, self._add)
 
     def __aiter__(self) -> Self:
@@ -36,11 +37,11 @@ class PieceQueue:
 
     async def __anext__(self) -> Response:
         """Return the next piece."""
-        if self._exhausted:
+        if self.exhausted:
             raise StopAsyncIteration
         piece = await self._pieces.get()
         self._size -= len(piece.body)
-        self._exhausted = self._ended and self._pieces.empty()
+        self.exhausted = self._ended and self._pieces.empty()
         if self._held and not self._ended and self._size <= MOST_WAITING // 2:
             self._held = False
             self._service.release(self._job)

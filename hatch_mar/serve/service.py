@@ -256,6 +256,15 @@ class Service:
             for name, model in sorted(self._models.items())
         ]
 
+    def sole_startup_model(self) -> str | None:
+        """Return the one model that was there from the start; None if there are several."""
+        names = [
+            name
+            for name, model in self._models.items()
+            if model.versions[model.default].deployment.loaded_at_startup
+        ]
+        return names[0] if len(names) == 1 else None
+
     def health(self) -> Health:
         """Say what can answer, and why the rest cannot."""
         return Health(

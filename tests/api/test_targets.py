@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from hatch_mar.api.targets import Target, find_hot_target, find_target
+from hatch_mar.api.targets import Target, find_target, find_target_of
+
+
+def queried(model: str | None, version: str | None = None) -> Target:
+    """Return the target of a route whose query becomes rows, and whose handler is told nothing."""
+    return Target(model=model, version=version, url_path=None, explain=None, reads_query=True)
+
+
+def kserve(*, explain: bool = False) -> Target:
+    return Target(model="m", url_path=None, explain=explain)
 
 
 @pytest.mark.parametrize(
@@ -15,14 +24,18 @@ from hatch_mar.api.targets import Target, find_hot_target, find_target
         ("/predictions/m/1.0", Target(model="m", version="1.0")),
         ("/predictions/m/1.0/a/b/c", Target(model="m", version="1.0", url_path="a/b/c")),
         ("/explanations/m/2", Target(model="m", version="2", explain=True)),
-        ("/v1/models/m:predict", Target(model="m")),
-        ("/v1/models/m:explain", Target(model="m", explain=True)),
-        ("/v2/models/m/infer", Target(model="m")),
-        ("/v2/models/m/explain", Target(model="m", explain=True)),
-        ("/models/m/invoke", Target(model="m", reads_query=True)),
-        ("/invocations", Target(model=None, reads_query=True)),
-        ("/m/predict", Target(model="m")),
-        ("/m/1.0/predict", Target(model="m", version="1.0")),
+        ("/predictions/m/1.0/a//b/", Target(model="m", version="1.0", url_path="a//b")),
+        ("/predictions/m//a", Target(model="m", version="", url_path="a")),
+        ("/v1/models/m:predict", kserve()),
+        ("/v1/models/m:predicted", kserve()),
+        ("/v1/models/m:explain", kserve(explain=True)),
+        ("/v2/models/m/infer", kserve()),
+        ("/v2/models/m:x/infer", kserve()),
+        ("/v2/models/m/explain", kserve(explain=True)),
+        ("/models/m/invoke", queried("m")),
+        ("/invocations", queried(None)),
+        ("/m/predict", queried("m")),
+        ("/m/1.0/predict", queried("m", "1.0")),
     ],
 )
 def test_path_leads_to(path: str, target: Target) -> None:
@@ -36,10 +49,5 @@ def test_path_predicts_nothing(path: str) -> None:
     assert find_target(path) is None
 
 
-def test_hot_path_is_decoded_and_its_query_ignored() -> None:
-    assert find_hot_target(b"/predictions/a%20b?x=/1") == Target(model="a b")
-
-
-def test_routes_that_read_the_query_are_not_hot() -> None:
-    assert find_hot_target(b"/invocations?model_name=m") is None
-    assert find_hot_target(b"/models/m/invoke?a=b") is None
+def test_a_path_is_decoded_and_its_query_ignored() -> None:
+    assert find_target_of(b"/predictions/a%20b?x=/1") == Target(model="a b")
