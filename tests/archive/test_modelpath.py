@@ -11,6 +11,8 @@ from hatch_mar.archive.export import embed, export_archive
 from hatch_mar.archive.modelpath import lead_inside
 from hatch_mar.archive.read import open_archive
 from hatch_mar.archive.write import write_archive
+from hatch_mar.cli.verdict import our_server
+from hatch_mar.project.proof import prove
 from hatch_mar.serve.rundir import make_root, prepare, remove_rundirs
 from hatch_mar.weights.cache import Cache
 from hatch_mar.weights.lockfile import LockedFile
@@ -60,6 +62,13 @@ def test_a_server_is_told_the_place_of_the_verified_file(plan: Plan, tmp_path: P
         assert (deployment.directory / "net.pt").read_bytes() == DATA
     finally:
         remove_rundirs(root)
+
+
+def test_torchserve_finds_it_on_its_disk(plan: Plan, tmp_path: Path) -> None:
+    write_archive(plan, tmp_path / "m.mar")
+    with open_archive(tmp_path / "m.mar") as archive:
+        proof = prove(archive, our_server())
+    assert (proof.problems, proof.not_here, proof.not_stock) == ([], [], [])
 
 
 @pytest.mark.parametrize("way", ["planned", "exported"])
