@@ -7,7 +7,6 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
-import huggingface_hub
 import pytest
 from huggingface_hub import constants
 from huggingface_hub.utils import close_session
@@ -197,7 +196,6 @@ def test_a_server_that_is_silent(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_the_librarys_own_offline_switch_holds(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    assert huggingface_hub.constants.is_offline_mode()
     with pytest.raises(OSError, match="HF_HUB_OFFLINE forbids") as caught:
         resolve(f"hf://{REPOSITORY}/w.pt")
     assert not isinstance(caught.value, ConnectionError), "it will not pass"
