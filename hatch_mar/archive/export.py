@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from hatch_mar.archive.manifest import MANIFEST_NAME
 from hatch_mar.archive.modelpath import carry_inside
+from hatch_mar.archive.names import find_flaw
 from hatch_mar.archive.plan import Member
 from hatch_mar.archive.read import Archive, open_archive
 from hatch_mar.archive.seal import SEAL_NAME, Digest, Packing, Seal
 from hatch_mar.archive.write import Entry, Recipe, pack
-from hatch_mar.errors import ArchiveError
+from hatch_mar.errors import ArchiveError, UnsafeArchiveError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -63,6 +64,7 @@ def export_archive(
     Raises:
         ArchiveError: it is not sealed, its members are not what the seal says, it would replace
             itself, or the archive cannot be written. Nothing is left then.
+        UnsafeArchiveError: what its seal calls it is the name of no file in `directory`.
     """
     seal = archive.seal
     if seal is None:
@@ -72,6 +74,11 @@ def export_archive(
     if form is not None and form != packing.format:
         filename = rename(filename, form)
         packing = replace(packing, format=form, filename=filename)
+    flaw = "is in another directory" if "/" in filename else find_flaw(filename)
+    if flaw is not None:
+        raise UnsafeArchiveError(
+            f"{archive.path}: {SEAL_NAME}: the archive's name {filename!r} {flaw}"
+        )
     path = directory / filename
     if path.exists() and path.samefile(archive.path):
         raise ArchiveError(f"{path}: is what is to be exported; name another directory with -d")

@@ -94,3 +94,15 @@ def _text(model: Mapping[str, Any], key: str) -> str | None:
     if value is None or isinstance(value, str):
         return value
     raise ArchiveError(f"{MANIFEST_NAME}: model.{key}: must be a string, not {value!r}")
+
+
+def parse_json(data: bytes) -> Any:  # noqa: ANN401 - whatever it says
+    """Parse JSON, all of whose strings are text: JSON can spell halves of characters, UTF-8 cannot.
+
+    Raises:
+        ValueError: it is none.
+        RecursionError: it is nested too deeply.
+    """
+    value = json.loads(data)
+    json.dumps(value, ensure_ascii=False).encode()
+    return value

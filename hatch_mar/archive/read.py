@@ -6,12 +6,11 @@ Strict with what hatch-mar sealed, as tolerant as TorchServe with everything els
 from __future__ import annotations
 
 import configparser
-import json
 import re
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, Self
 
-from hatch_mar.archive.manifest import MANIFEST_NAME, Manifest
+from hatch_mar.archive.manifest import MANIFEST_NAME, Manifest, parse_json
 from hatch_mar.archive.members import FileMembers, Members, list_directory, reading
 from hatch_mar.archive.modelconfig import parse_yaml
 from hatch_mar.archive.names import NameLedger, find_flaw
@@ -151,7 +150,7 @@ class Archive:
             self.warnings.append(f"{MANIFEST_NAME} is missing")
             return Manifest(model_name=name)
         with reading(f"{self.path}: {MANIFEST_NAME}"):
-            raw = json.loads(self.read(MANIFEST_NAME))
+            raw = parse_json(self.read(MANIFEST_NAME))
         if not isinstance(raw, dict):
             raise ArchiveError(f"{self.path}: {MANIFEST_NAME}: must be an object")
         try:

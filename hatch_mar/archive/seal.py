@@ -11,6 +11,7 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from hatch_mar.archive.manifest import parse_json
 from hatch_mar.archive.names import find_flaw
 from hatch_mar.errors import ArchiveError
 from hatch_mar.weights.digest import is_sha256
@@ -173,7 +174,7 @@ class Seal:
             ArchiveError: not a seal, or one of a newer schema than this release knows.
         """
         try:
-            raw = json.loads(data)
+            raw = parse_json(data)
             if raw["schema"] != SEAL_SCHEMA:
                 raise ArchiveError(
                     f"{SEAL_NAME}: schema {raw['schema']}: this hatch-mar reads schema "

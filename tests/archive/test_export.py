@@ -13,7 +13,7 @@ from hatch_mar.archive.plan import Member, Plan
 from hatch_mar.archive.read import open_archive
 from hatch_mar.archive.seal import SEAL_NAME
 from hatch_mar.archive.write import make_seal, write_archive
-from hatch_mar.errors import ArchiveError
+from hatch_mar.errors import ArchiveError, UnsafeArchiveError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -76,6 +76,17 @@ def test_what_hatch_mar_did_not_build_is_not_exported(tmp_path: Path) -> None:
         archive.writestr(MANIFEST_NAME, "{}")
     with pytest.raises(ArchiveError, match=r"old\.mar: has no MAR-INF/SEAL\.json: hatch-mar did"):
         export_wheel(tmp_path / "old.mar", tmp_path / "out")
+
+
+@pytest.mark.parametrize("name", ["../evil", "/tmp/evil", "a\nb"])
+def test_a_seal_does_not_choose_the_directory(
+    make_plan: MakePlan, tmp_path: Path, name: str
+) -> None:
+    write_archive(make_plan(name=name, filename=""), tmp_path / "m.mar")
+    (tmp_path / "out").mkdir()
+    with pytest.raises(UnsafeArchiveError, match="the archive's name"):
+        export_wheel(tmp_path / "m.mar", tmp_path / "out")
+    assert sorted(path.name for path in tmp_path.rglob("*evil*")) == []
 
 
 def test_archives_of_any_two_kinds_compare(make_plan: MakePlan, tmp_path: Path) -> None:

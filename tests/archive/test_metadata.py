@@ -101,6 +101,8 @@ def _seal_json(**changes: Any) -> bytes:
         _seal_json(trustedPickle="w.pt"),
         _seal_json(platform={"os": 3}),
         _seal_json(name=3),
+        _seal_json(name="\ud800"),
+        _seal_json(references=[{**REFERENCE, "source": "\ud800"}]),
         _seal_json(archive={"format": "mar", "compression": "stored", "filename": ".."}),
         _seal_json(archive={"format": "mar", "compression": "stored", "filename": "\ud800"}),
         _seal_json(archive={"format": "rar", "compression": "stored", "filename": ""}),

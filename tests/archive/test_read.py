@@ -255,7 +255,7 @@ def test_a_tar_cut_between_members_is_noticed(make_plan: MakePlan, tmp_path: Pat
         open_archive(path)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "[" * 100_000, '{"model": 5}'])
+@pytest.mark.parametrize("text", ["", "{", "[]", "[" * 100_000, '{"model": 5}', r'{"a": "\ud800"}'])
 def test_a_broken_manifest(tmp_path: Path, text: str) -> None:
     path = _zip(tmp_path / "m.mar", {MANIFEST_NAME: text})
     with pytest.raises(ArchiveError, match=r"m\.mar: MAR-INF/MANIFEST\.json: "):
