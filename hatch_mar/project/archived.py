@@ -100,13 +100,20 @@ def _candidates(bare: str, last: str) -> Iterator[str]:
 def _outside(archive: Archive, text: str, last: str) -> ArchivedHandler:
     """Accept a handler of an installed package; nothing of it is imported to find that out."""
     top = last.partition(".")[0]
-    if top.isidentifier() and importlib.util.find_spec(top) is not None:
+    if top.isidentifier() and _is_installed(top):
         return ArchivedHandler(found=f"`{text}`, of an installed package", initialize="unknown")
     files = ", ".join(each for each in archive.names() if "/" not in each and each.endswith(".py"))
     raise HandlerNotFoundError(
         f"'{text}' is neither a module of the archive nor a default handler; "
         f"Python files at its root: {files or 'none'}"
     )
+
+
+def _is_installed(top: str) -> bool:
+    try:
+        return importlib.util.find_spec(top) is not None
+    except ValueError:  # `__main__`, which is ourselves
+        return False
 
 
 def _choose(module: Module, file: str, attribute: str) -> ArchivedHandler:

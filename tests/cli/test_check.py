@@ -282,6 +282,12 @@ def test_what_only_torchserve_can_serve(
     assert check(path, "--for", "hatch-mar")[0] == 3
 
 
+def test_a_handler_that_is_this_very_program(check: Checker, tmp_path: Path) -> None:
+    code, _, err = check(foreign_mar(tmp_path, {"handler": "__main__"}, {"h.py": ECHO}))
+    assert code == 3
+    assert "'__main__' is neither a module of the archive nor a default handler" in err
+
+
 def test_what_neither_can_serve_is_a_fault(check: Checker, tmp_path: Path) -> None:
     handler = "import ts.no_such\nfrom hatch_mar import x\n" + ECHO
     path = foreign_mar(tmp_path, {"handler": "h"}, {"h.py": handler})
