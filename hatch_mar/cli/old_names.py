@@ -62,7 +62,20 @@ OLD_NAMES: Mapping[str, OldName] = {
             "model_archiver/version.py": _exports("__version__"),
         },
     ),
-    "torchserve": OldName(module="hatch_mar.cli.torchserve", original="torchserve"),
+    "torchserve": OldName(
+        module="hatch_mar.cli.torchserve",
+        original="torchserve",
+        sources={
+            "ts/__init__.py": (
+                "import sys\n"
+                "\n"
+                "import hatch_mar.ts\n"
+                "\n"
+                "hatch_mar.ts.install()  # `ts` and all below it are hatch_mar.ts from here on\n"
+                "sys.modules[__name__] = hatch_mar.ts\n"
+            ),
+        },
+    ),
 }
 """Every name that we can stand in for."""
 

@@ -86,3 +86,10 @@ def has_own_base_handler(model_dir: Path) -> bool:
     """Tell whether `model_dir` has a `base_handler.py` that is not our copy of the factory."""
     path = model_dir / f"{FACTORY_NAME}.py"
     return path.is_file() and MARKER not in path.read_bytes()
+
+
+def offer() -> None:
+    """Make the old names importable where nothing else has them: an installed TorchServe wins."""
+    if not any(isinstance(finder, AliasFinder) for finder in sys.meta_path):
+        fallback: Any = AliasFinder(None)
+        sys.meta_path.append(fallback)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import importlib.util
 import io
 import json
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +13,7 @@ import torch
 
 from tests.support.exchange import Call, Pair, exchange, is_close
 from tests.support.images import SIZES, make_image
+from tests.support.models import make_network
 from tests.support.torchserve import WORK, TorchServeHome, install_torchserve
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def store(
     for name, network in NETWORKS.items():
         model_file = handlers / "defaults" / f"{network}.py"
         weights = files / f"{network}.pt"
-        torch.save(_make_network(model_file).state_dict(), weights)
+        torch.save(make_network(model_file).state_dict(), weights)
         extra = []
         if name in LABELS:
             directory = files / name
@@ -66,21 +66,6 @@ def store(
             name, store, handler=name, model_file=model_file, weights=weights, extra_files=extra
         )
     return store
-
-
-def _make_network(model_file: Path) -> Any:
-    spec = importlib.util.spec_from_file_location(model_file.stem, model_file)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    torch.manual_seed(3)
-    (network,) = (
-        value
-        for value in vars(module).values()
-        if isinstance(value, type) and value.__module__ == module.__name__
-    )
-    return network().eval()
 
 
 def _vocabulary() -> dict[str, int]:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from hatch_mar.model.classes import classes_of
 from hatch_mar.model.protocol import LoadOptions, Request
 from hatch_mar.model.servable import LoadedModel
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 MakeModel = Callable[..., LoadOptions]
 """Writes files into the model directory and returns the options that load it."""
@@ -15,6 +20,20 @@ Ask = Callable[..., Request]
 """Makes a request with one body."""
 RunPython = Callable[..., Any]
 """Runs code in a process of its own and returns the JSON it prints last."""
+
+
+def make_network(model_file: Path) -> Any:
+    """Return the one class of `model_file`, made with weights that are always the same."""
+    import torch  # noqa: PLC0415 - not every test needs it
+
+    spec = importlib.util.spec_from_file_location(model_file.stem, model_file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    torch.manual_seed(3)
+    (network,) = classes_of(module)
+    return network().eval()  # type: ignore[attr-defined]
 
 
 def linear_as_onnx(layer: Any) -> bytes:
