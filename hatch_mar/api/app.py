@@ -85,13 +85,13 @@ def create_app(
         kserve = KServe(readiness)
         if open_inference:
             routes += kserve.v2_routes()
-        routes += kserve.v1_routes()
         routes.append(
             PredictionRoute(
                 service, max_request_size=max_request_size, max_response_size=max_response_size
             )
         )
         routes.append(DescriptionRoute(service))
+        routes += kserve.v1_routes()
     if management is not None:
         routes += management.routes()
     if metrics:

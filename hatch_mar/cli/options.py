@@ -104,6 +104,10 @@ class ServeOptions:
     """What the operator said of single (model, version)s."""
     environ: Mapping[str, str] | None = None
     """What workers see of the environment; None: the runner's own."""
+    cors: tuple[str, str, str] = ("", "", "")
+    """Origin, methods and headers that pages of other origins may use; no origin: none."""
+    open_inference: bool = False
+    """Whether KServe V2's own routes are served."""
     as_torchserve: bool = False
     """Whether to behave where TorchServe does otherwise: a model that fails stops nothing."""
 

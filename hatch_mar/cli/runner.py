@@ -104,11 +104,13 @@ class Runner:
 
     async def _open_doors(self) -> None:
         from hatch_mar.api.access_log import AccessLog, write_to_stdout  # noqa: PLC0415 - after
-        from hatch_mar.api.doors import make_listeners  # noqa: PLC0415 - the workers' start
+        from hatch_mar.api.cors import Cors  # noqa: PLC0415 - the workers' start
+        from hatch_mar.api.doors import make_listeners  # noqa: PLC0415 - the same
         from hatch_mar.api.operations import Operations  # noqa: PLC0415 - the same
 
         if self._options.access_log:
             self._access_log = AccessLog(asyncio.get_running_loop(), write_to_stdout)
+        origin, methods, headers = self._options.cors
         self._listeners = make_listeners(
             self._sockets,
             self._service,
@@ -120,6 +122,8 @@ class Runner:
             max_request_size=self._options.max_request_size,
             max_response_size=self._options.max_response_size,
             tokens=self._tokens,
+            cors=Cors(origin=origin, methods=methods, headers=headers) if origin else None,
+            open_inference=self._options.open_inference,
         )
         for listener in self._listeners:
             await listener.open()

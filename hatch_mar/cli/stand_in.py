@@ -92,6 +92,12 @@ def _options(
         response_timeout=properties.default_response_timeout,
         startup_timeout=properties.default_startup_timeout,
         settings_of_models=dict(_settings_of_models(properties, problems)),
+        cors=(
+            properties.cors_allowed_origin or "",
+            properties.cors_allowed_methods or "",
+            properties.cors_allowed_headers or "",
+        ),
+        open_inference=properties.ts_open_inference_protocol,
         as_torchserve=True,
     )
 

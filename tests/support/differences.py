@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
     from tests.support.exchange import Reply
 
-BODY = ("body", "header content-length")
-
 
 @dataclass(frozen=True, slots=True)
 class Difference:
@@ -26,38 +24,6 @@ class Difference:
 
 
 DIFFERENCES: Mapping[str, Difference] = {
-    "body-too-large": Difference(
-        ("header connection",),
-        "the rest of the body is not read, so the connection ends, and the client is told",
-    ),
-    "header-header-in-other-case": Difference(
-        BODY,
-        "a handler finds `X-One` also where the client, or a proxy on the way, wrote `x-one`",
-    ),
-    "header-connection-close": Difference(
-        ("header connection",),
-        "the connection does close, so the answer says so; TorchServe's says keep-alive",
-    ),
-    "worker-flood": Difference(
-        BODY,
-        "the message says what was too large, and the worker lives on",
-    ),
-    "worker-bad-header": Difference(
-        ("status", "reason", "header content-type", "header connection", "header x-number", *BODY),
-        "a header's value that is no text is written as text; TorchServe's worker dies of it",
-    ),
-    "control-not-an-archive": Difference(
-        BODY,
-        "the message says what is wrong with the file, not that it names no model",
-    ),
-    "control-list-after": Difference(
-        BODY,
-        "a model whose workers did not start is gone; TorchServe may keep it without workers",
-    ),
-    "control-customized-without-workers": Difference(
-        ("header retry-after",),
-        "whoever is refused for want of a worker is told when to come again",
-    ),
     "description": Difference(
         ("maxBatchDelay",),
         "a batch delay of 0 unless the author set one: nobody waits for a batch to fill",

@@ -38,6 +38,8 @@ class Reply:
     reason: str
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes
+    whole: bool = True
+    """False if the connection ended before the body did."""
 
     def json(self) -> Any:
         return json.loads(self.body)
@@ -47,13 +49,18 @@ class Reply:
         headers = {f"header {name}": value for name, value in self.headers.items()}
         if _UUID4.fullmatch(headers.get("header x-request-id", "")):
             headers["header x-request-id"] = "a UUID4"
-        return {"status": self.status, "reason": self.reason, "body": self.body, **headers}
+        fields = {"status": self.status, "reason": self.reason, "body": self.body, **headers}
+        return fields if self.whole else {**fields, "whole": False}
 
 
-def exchange(url: str, call: Call) -> Reply:
-    """Send `call` to the server at `url` over a connection of its own."""
+def exchange(url: str, call: Call, *, patience: float = _PATIENCE) -> Reply:
+    """Send `call` to the server at `url` over a connection of its own.
+
+    Raises:
+        TimeoutError: there was no answer for `patience` seconds.
+    """
     address = urlsplit(url)
-    connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=_PATIENCE)
+    connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=patience)
     try:
         connection.putrequest(call.method, call.path, skip_accept_encoding=True)
         for name, value in call.headers:
@@ -66,11 +73,30 @@ def exchange(url: str, call: Call) -> Reply:
                 connection.putheader("Content-Length", str(len(call.body)))
             connection.endheaders(call.body)
         response = connection.getresponse()
-        body = response.read()
+        body, whole = _read(response)
         headers = {name.lower(): value for name, value in response.getheaders()}
-        return Reply(status=response.status, reason=response.reason, headers=headers, body=body)
+        return Reply(
+            status=response.status,
+            reason=response.reason,
+            headers=headers,
+            body=body,
+            whole=whole,
+        )
     finally:
         connection.close()
+
+
+def _read(response: http.client.HTTPResponse) -> tuple[bytes, bool]:
+    """Return the body as far as it came, and whether that is all of it."""
+    pieces = []
+    try:
+        while piece := response.read1():
+            pieces.append(piece)
+    except http.client.IncompleteRead as error:
+        return b"".join([*pieces, error.partial]), False
+    except ConnectionError:
+        return b"".join(pieces), False
+    return b"".join(pieces), True
 
 
 def is_close(one: Any, other: Any, *, tolerance: float = 1e-5) -> bool:

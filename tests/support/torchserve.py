@@ -181,7 +181,7 @@ _NO_COMPILED_PART = (
 
 @contextlib.contextmanager
 def start_torchserve(
-    installed: TorchServeHome,
+    installed: TorchServeHome | None,
     store: Path,
     *,
     models: Sequence[str] = ("all",),
@@ -190,10 +190,15 @@ def start_torchserve(
 ) -> Iterator[TorchServe]:
     """Serve `models` of the model store until the block ends; every worker is ready when it starts.
 
+    Without one that is `installed` it is our own program of that name.
+
     Raises:
         RuntimeError: The server or a worker did not start; the message ends with its output.
     """
-    command = [installed.python.with_name("torchserve"), "--foreground", "--ncs"]
+    command: list[str | Path] = [sys.executable, "-m", "hatch_mar.cli.torchserve"]
+    if installed is not None:
+        command = [installed.python.with_name("torchserve")]
+    command += ["--foreground", "--ncs"]
     command += ["--disable-token-auth", "--ts-config", "config.properties"]
     command += ["--model-store", store.absolute(), "--models", *models]
     command += ["--log-config", log_config] if log_config else []
