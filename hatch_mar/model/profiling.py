@@ -28,13 +28,13 @@ def is_enabled() -> bool:
 def open_profiler(arguments: dict[str, Any], manifest: Mapping[str, Any] | None) -> Any:
     """Return a `torch.profiler.profile`, not started, made with `arguments`.
 
-    What they leave open is filled in, also in `arguments`, where handlers look for it: CPU and CUDA
-    activities, shapes, and a Chrome trace in `pytorch_profiler/<model>` of the temporary directory.
+    What they leave open is filled in, also in `arguments`, where handlers look for it: every
+    activity that torch can watch here, shapes, and a Chrome trace in `pytorch_profiler/<model>` of
+    the temporary directory.
     """
     profiler: Any = importlib.import_module("torch.profiler")
     if not arguments:
-        activities = profiler.ProfilerActivity
-        arguments |= {"activities": [activities.CPU, activities.CUDA], "record_shapes": True}
+        arguments |= {"activities": list(profiler.supported_activities()), "record_shapes": True}
     if "on_trace_ready" not in arguments:
         name = ((manifest or {}).get("model") or {}).get("modelName") or ""
         directory = Path(tempfile.gettempdir()) / "pytorch_profiler" / name

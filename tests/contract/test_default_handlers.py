@@ -5,12 +5,15 @@ from __future__ import annotations
 import base64
 import io
 import json
+import subprocess
+from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
 
+from hatch_mar.model.handlers.text_classifier import TextClassifier
 from tests.support.exchange import Call, Pair, exchange, is_close
 from tests.support.images import SIZES, make_image
 from tests.support.models import make_network
@@ -190,3 +193,30 @@ def test_texts_at_the_same_time(pair: Pair) -> None:
     with ThreadPoolExecutor(8) as clients:
         together = list(clients.map(ask, TEXTS * 4))
     assert is_close(together, [ask(text) for text in TEXTS] * 4)
+
+
+CLEAN = """
+import json, sys
+from ts.torch_handler.text_classifier import TextClassifier
+from ts.torch_handler.contractions import CONTRACTION_MAP
+handler = TextClassifier()
+handler.device, handler.source_vocab = "cpu", type("Any", (), {"__getitem__": lambda *_: 1})()
+texts = json.load(sys.stdin) + [f"and {word}, {word.upper()} x{word}" for word in CONTRACTION_MAP]
+print(json.dumps([(text, handler.preprocess([{"body": text}])[1]) for text in texts]))
+"""
+
+
+def test_words_are_the_originals(torchserve_home: TorchServeHome) -> None:
+    """Of every contraction that TorchServe knows, in both cases and inside of words."""
+    texts = [*TEXTS, "<br />a &lt;b&gt; \u2019tis na\u00efve; \"so\" (they'd've) o'clock'n"]
+    found = subprocess.run(
+        [torchserve_home.python, "-W", "ignore", "-c", CLEAN],
+        input=json.dumps(texts),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    handler = TextClassifier()
+    handler.device, handler.source_vocab = "cpu", defaultdict(int)
+    for text, words in json.loads(found.stdout.splitlines()[-1]):
+        assert handler.preprocess([{"body": text}])[1] == words, text

@@ -27,6 +27,16 @@ def wrap(name: str, handler: Callable[[Any], Any], count: int = 1, *, explain: b
     return lambda rows: envelope.handle(rows, context)
 
 
+def keep(seen: list[Any], answer: list[Any]) -> Callable[[Any], Any]:
+    """Return a handler that puts what it gets into `seen`."""
+
+    def handler(data: Any) -> Any:
+        seen.extend(data)
+        return answer
+
+    return handler
+
+
 def double(data: Any) -> Any:
     return [2 * one for one in data]
 
@@ -52,7 +62,7 @@ def test_json_decodes_base64() -> None:
     text = {"b64": base64.b64encode(b"pixels").decode()}
     rows = [{"body": {"instances": [text, {"image": text, "size": 3}]}}]
     seen: list[Any] = []
-    wrap("json", lambda data: seen.extend(data) or ["a", "b"])(rows)
+    wrap("json", keep(seen, ["a", "b"]))(rows)
     assert seen == [b"pixels", {"image": b"pixels", "size": 3}]
 
 
@@ -81,13 +91,13 @@ def infer(data: Any, shape: list[int], datatype: str = "FP32", **more: Any) -> d
 
 def test_kservev2_puts_data_into_shape() -> None:
     seen: list[Any] = []
-    wrap("kservev2", lambda data: seen.extend(data) or [1])([infer([1, 2, 3, 4], [2, 2])])
+    wrap("kservev2", keep(seen, [1]))([infer([1, 2, 3, 4], [2, 2])])
     assert seen[0]["data"] == [[1, 2], [3, 4]]
 
 
 def test_kservev2_gives_the_first_element_of_bytes() -> None:
     seen: list[Any] = []
-    wrap("kservev2", lambda data: seen.extend(data) or [1])([infer(["text"], [1], "BYTES")])
+    wrap("kservev2", keep(seen, [1]))([infer(["text"], [1], "BYTES")])
     assert seen[0]["data"] == "text"
 
 

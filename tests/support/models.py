@@ -33,7 +33,7 @@ def make_network(model_file: Path) -> Any:
     spec.loader.exec_module(module)
     torch.manual_seed(3)
     (network,) = classes_of(module)
-    return network().eval()  # type: ignore[attr-defined]
+    return network().eval()
 
 
 def linear_as_onnx(layer: Any) -> bytes:

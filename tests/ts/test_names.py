@@ -3,18 +3,34 @@
 from __future__ import annotations
 
 import importlib
+import io
+import os
+import subprocess
 import sys
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+import hatch_mar
 import hatch_mar.ts
-from hatch_mar.model import base_handler, context, factory, faults, labels, metrics
+from hatch_mar.cli.old_names import OLD_NAMES
+from hatch_mar.model import (
+    base_handler,
+    compilation,
+    context,
+    factory,
+    faults,
+    labels,
+    metrics,
+    micro_batching,
+    timing,
+)
+from hatch_mar.model.handlers import tokens
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 
 @pytest.fixture(autouse=True)
@@ -41,13 +57,53 @@ NAMES = [
     ("ts.version", "__version__", "0.12.0"),
     ("ts", "__version__", "0.12.0"),
     ("base_handler", "handler_factory", factory.handler_factory),
+    ("ts.handler_utils.timer", "timed", timing.timed),
+    ("ts.handler_utils.micro_batching", "MicroBatching", micro_batching.MicroBatching),
+    ("ts.handler_utils.text_utils", "get_tokenizer", tokens.get_tokenizer),
+    ("ts.utils.util", "CLEANUP_REGEX", tokens.CLEANUP_REGEX),
+    ("ts.utils.util", "check_valid_pt2_backend", compilation.check_valid_pt2_backend),
+    *(
+        (f"ts.torch_handler.{module}", name, None)
+        for module, name in (
+            ("vision_handler", "VisionHandler"),
+            ("image_classifier", "ImageClassifier"),
+            ("image_segmenter", "ImageSegmenter"),
+            ("object_detector", "ObjectDetector"),
+            ("text_handler", "TextHandler"),
+            ("text_classifier", "TextClassifier"),
+            ("densenet_handler", "DenseNetHandler"),
+            ("dali_handler", "DALIHandler"),
+            ("dali_image_classifier", "DALIImageClassifier"),
+            ("vllm_handler", "VLLMHandler"),
+            ("trt_llm_handler", "TRTLLMHandler"),
+            ("distributed.base_deepspeed_handler", "BaseDeepSpeedHandler"),
+            ("distributed.base_pippy_handler", "BasePippyHandler"),
+            ("unit_tests.test_utils.mock_context", "MockContext"),
+            ("contractions", "CONTRACTION_MAP"),
+            ("request_envelope.base", "BaseEnvelope"),
+            ("request_envelope.body", "BodyEnvelope"),
+            ("request_envelope.json", "JSONEnvelope"),
+            ("request_envelope.kserve", "KServeEnvelope"),
+            ("request_envelope.kservev2", "KServev2Envelope"),
+        )
+    ),
+    ("ts.metrics.metric", "Metric", None),
+    ("ts.metrics.unit", "Units", None),
+    ("ts.metrics.process_memory_metric", "get_cpu_usage", None),
+    ("ts.handler_utils.hf_batch_streamer", "TextIteratorStreamerBatch", None),
+    ("ts.handler_utils.distributed.deepspeed", "get_ds_engine", None),
+    ("ts.handler_utils.distributed.pt_pippy", "get_pipeline_driver", None),
+    ("ts.launcher", "register_model", None),
 ]
+"""Module, name, and what it is; None where it is the module's own."""
 
 
 @pytest.mark.parametrize(("module", "name", "thing"), NAMES)
 def test_a_name_leads_to_the_thing_itself(module: str, name: str, thing: Any) -> None:
     hatch_mar.ts.install()
-    assert getattr(importlib.import_module(module), name) == thing
+    found = getattr(importlib.import_module(module), name)
+    assert found is not None
+    assert thing is None or found == thing
 
 
 def test_a_module_is_one_module_under_both_names() -> None:
@@ -146,3 +202,132 @@ def test_timed_measures_nothing_otherwise() -> None:
     handler = Timed(profile=False)
     assert timed(Timed.preprocess)(handler, 3) == 6
     assert handler.context.metrics.drain() == []
+
+
+def test_a_metric_of_ones_own_is_sent_with_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    metric_class = importlib.import_module("hatch_mar.ts.metrics.metric").Metric
+    metric = metric_class("Apples", 3, "count", [metrics.Dimension("Kind", "red")], "r1")
+    assert str(metric).startswith("Apples.Count:3|#Kind:red|#hostname:")
+    assert str(metric).endswith(",r1")
+    assert metric.to_dict()["Unit"] == "Count"
+    metric.update(1)
+    collector = metrics.Metrics("m")
+    monkeypatch.setattr(metric_class, "collector", collector)
+    metric.update(2)
+    metric.reset()
+    first, second = collector.drain()
+    assert (first.name, first.value, second.value) == ("Apples", 2.0, 0.0)
+    assert first.dimensions == (("Kind", "red"),)
+
+
+def test_the_memory_of_processes(caplog: pytest.LogCaptureFixture) -> None:
+    memory = importlib.import_module("hatch_mar.ts.metrics.process_memory_metric")
+    assert memory.get_cpu_usage(os.getpid()) > 1_000_000
+    assert memory.get_cpu_usage("nobody") == 0
+    caplog.set_level("INFO")
+    memory.check_process_mem_usage(io.StringIO(f"{os.getpid()},\n"))
+    assert caplog.messages[-1].startswith(f"{os.getpid()}:")
+
+
+def test_a_mock_context_loads_a_handler(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    (tmp_path / "model.py").write_text("import torch\nclass Net(torch.nn.Linear):\n    pass\n")
+    (tmp_path / "config.yaml").write_text("handler: {size: 3}\n")
+    source = "def __init__(self):\n        super().__init__(2, 1)\n"
+    (tmp_path / "mocked_model.py").write_text(
+        f"import torch\nclass Net(torch.nn.Linear):\n    {source}"
+    )
+    torch.save(torch.nn.Linear(2, 1).state_dict(), tmp_path / "model.pt")
+    mock = importlib.import_module("hatch_mar.ts.torch_handler.unit_tests.test_utils.mock_context")
+    made = mock.MockContext(
+        model_dir=str(tmp_path), model_file="mocked_model.py", model_yaml_config_file="config.yaml"
+    )
+    sys.path.insert(0, str(tmp_path))
+    handler = base_handler.BaseHandler()
+    handler.initialize(made)
+    assert made.model_yaml_config == {"handler": {"size": 3}}
+    (answer,) = handler.handle([{"body": [1.0, 2.0]}], made)
+    assert len(answer) == 1
+
+
+@pytest.mark.parametrize(
+    ("module", "call", "said"),
+    [
+        ("handler_utils.distributed.pt_pippy", "get_pipeline_driver(None, 1, None)", "pipelining"),
+        (
+            "torch_handler.distributed.base_pippy_handler",
+            "BasePippyHandler().initialize(None)",
+            "pipelining",
+        ),
+        (
+            "handler_utils.distributed.deepspeed",
+            "get_ds_engine(None, CONTEXT)",
+            "pip install deepspeed",
+        ),
+        (
+            "handler_utils.hf_batch_streamer",
+            "TextIteratorStreamerBatch(None, 2)",
+            "pip install transformers",
+        ),
+    ],
+)
+def test_what_is_missing_is_named(
+    module: str, call: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("deepspeed", "transformers"):
+        monkeypatch.setitem(sys.modules, name, None)
+    found = importlib.import_module(f"hatch_mar.ts.{module}")
+    made = SimpleNamespace(model_name="m", model_yaml_config={"deepspeed": {}})
+    with pytest.raises(ImportError, match=said):
+        eval(call, {**vars(found), "CONTEXT": made})
+
+
+def test_a_deepspeed_handler_takes_the_gpu_of_its_rank(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = importlib.import_module("hatch_mar.ts.torch_handler.distributed.base_deepspeed_handler")
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    handler = found.BaseDeepSpeedHandler()
+    handler.initialize(None)
+    assert handler.device == 3
+
+
+USERS_TEST = """
+from ts.torch_handler.base_handler import BaseHandler
+from ts.torch_handler.unit_tests.test_utils.mock_context import MockContext
+from base_handler import handler_factory
+
+def test_mine():
+    assert BaseHandler().initialized is False
+    assert MockContext(model_name="m").model_name == "m"
+"""
+
+
+def test_users_own_tests_find_the_names(tmp_path: Path) -> None:
+    """The plugin is an entry point of the distribution: nobody has to ask for it."""
+    (tmp_path / "test_mine.py").write_text(USERS_TEST)
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "hatch_mar.ts.pytest_plugin"]
+    command += ["-p", "no:cacheprovider", "test_mine.py"]
+    environ = {**os.environ, "PYTHONPATH": str(Path(hatch_mar.__file__).parents[1])}
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environ, capture_output=True, text=True, check=False
+    )
+    assert "1 passed" in done.stdout, done.stdout + done.stderr
+
+
+def test_an_installed_torchserve_wins_in_users_tests(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "ts.py").write_text("REAL = True\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    hatch_mar.ts.offer()
+    hatch_mar.ts.offer()
+    assert importlib.import_module("ts").REAL
+
+
+def test_the_shim_is_the_same_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = OLD_NAMES["torchserve"].sources["ts/__init__.py"]
+    (tmp_path / "ts").mkdir()
+    (tmp_path / "ts" / "__init__.py").write_text(source)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert importlib.import_module("ts") is hatch_mar.ts
+    found = importlib.import_module("ts.torch_handler.base_handler")
+    assert found.BaseHandler is base_handler.BaseHandler
