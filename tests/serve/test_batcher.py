@@ -20,6 +20,8 @@ class Nobody:
     def cancel(self, job: Job) -> None:
         raise AssertionError(job)
 
+    hold = release = cancel
+
 
 def make_job(number: int, arrived: float = 0.0) -> Job:
     return Job([b""], print, Nobody(), Tally(None), number, arrived)
