@@ -52,8 +52,9 @@ def read_source(context: Context) -> Source:
         weights=weights,
         model_file=model_file,
         trusted=weights is not None and is_trusted(weights, directory, context),
-        gpu_id=context.system_properties["gpu_id"],
-        max_gpu_memory=context.max_gpu_memory,
+        # A handler's own unit tests bring contexts that have no more than TorchServe's mocks.
+        gpu_id=context.system_properties.get("gpu_id"),
+        max_gpu_memory=getattr(context, "max_gpu_memory", None),
     )
 
 

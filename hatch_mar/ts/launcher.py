@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import subprocess
@@ -12,7 +13,7 @@ import urllib.parse
 import urllib.request
 from dataclasses import dataclass
 from queue import Full, Queue
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -84,7 +85,7 @@ def start(  # noqa: PLR0917 - TorchServe's signature
         if STARTED in line:
             break
     lines: Queue[str | None] = Queue(LONGEST)
-    threading.Thread(target=_forward, args=(process.stdout, lines), daemon=True).start()
+    threading.Thread(target=_forward, args=(process, lines), daemon=True).start()
     return lines
 
 
@@ -114,13 +115,12 @@ def _program() -> list[str]:
     return [found] if found else ours
 
 
-def _forward(output: IO[str], lines: Queue[str | None]) -> None:
-    for line in output:
-        _echo(line)
-        try:
-            lines.put_nowait(line)
-        except Full:
-            continue
+def _forward(process: subprocess.Popen[str], lines: Queue[str | None]) -> None:
+    with process:  # its end is waited for
+        for line in process.stdout or ():
+            _echo(line)
+            with contextlib.suppress(Full):
+                lines.put_nowait(line)
     if lines.full():
         lines.get_nowait()  # the end is worth more than the first of what nobody read
     lines.put_nowait(None)

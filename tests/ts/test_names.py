@@ -7,6 +7,7 @@ import io
 import os
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,7 @@ from hatch_mar.model import (
     timing,
 )
 from hatch_mar.model.handlers import tokens
+from hatch_mar.ts.finder import AliasFinder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,7 +38,8 @@ if TYPE_CHECKING:
 @pytest.fixture(autouse=True)
 def alone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Put the import system back afterwards."""
-    monkeypatch.setattr(sys, "meta_path", list(sys.meta_path))
+    plain = [finder for finder in sys.meta_path if not isinstance(finder, AliasFinder)]
+    monkeypatch.setattr(sys, "meta_path", plain)
     monkeypatch.setattr(sys, "path", list(sys.path))
     yield
     for name in list(sys.modules):
@@ -250,6 +253,21 @@ def test_a_mock_context_loads_a_handler(tmp_path: Path) -> None:
     assert len(answer) == 1
 
 
+def test_a_handler_loads_with_a_context_that_has_next_to_nothing(tmp_path: Path) -> None:
+    """As unit tests of handlers make one."""
+    pytest.importorskip("torch")
+    (tmp_path / "bare_model.py").write_text("import torch\nclass Net(torch.nn.Identity): pass\n")
+    sys.path.insert(0, str(tmp_path))
+    handler = base_handler.BaseHandler()
+    made: Any = SimpleNamespace(
+        manifest={"model": {"modelFile": "bare_model.py"}},
+        system_properties={"model_dir": str(tmp_path)},
+        model_yaml_config={},
+    )
+    handler.initialize(made)
+    assert handler.initialized
+
+
 @pytest.mark.parametrize(
     ("module", "call", "said"),
     [
@@ -311,6 +329,12 @@ def test_users_own_tests_find_the_names(tmp_path: Path) -> None:
         command, cwd=tmp_path, env=environ, capture_output=True, text=True, check=False
     )
     assert "1 passed" in done.stdout, done.stdout + done.stderr
+
+
+def test_the_plugin_is_an_entry_point() -> None:
+    text = (Path(hatch_mar.__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8")
+    (module,) = tomllib.loads(text)["project"]["entry-points"]["pytest11"].values()
+    assert importlib.import_module(module).offer is hatch_mar.ts.offer
 
 
 def test_an_installed_torchserve_wins_in_users_tests(
