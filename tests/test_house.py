@@ -68,6 +68,7 @@ KNOWN_ONLY_TO: dict[str, set[str]] = {
     "click": {"cli"},
     "isal": {"archive"},
     "javaproperties": {"cli"},
+    "grpc": {"api"},
 }
 """Which rooms know a library."""
 

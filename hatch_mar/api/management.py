@@ -78,7 +78,7 @@ class Management:
     async def register(self, request: Request) -> Response:
         """Answer `POST /models`, its parameters in the query or in a JSON body."""
         self._guard.check(request.headers)
-        registration = _read_registration(await _parameters(request))
+        registration = read_registration(await _parameters(request))
         return _tell(await self._operations.register(registration))
 
     async def scale(self, request: Request) -> Response:
@@ -140,7 +140,7 @@ async def _parameters(request: Request) -> Mapping[str, Any]:
     return found
 
 
-def _read_registration(values: Mapping[str, Any]) -> Registration:
+def read_registration(values: Mapping[str, Any]) -> Registration:
     """Return what `values` ask for.
 
     Raises:

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from hatch_mar.errors import UnguardedManagementError
+from hatch_mar.errors import HatchMarError, UnguardedManagementError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from hatch_mar.api.listeners import Address
+    from hatch_mar.api.rpc.server import Purpose, RpcAddress
     from hatch_mar.serve import Deployment
 
 LOOPBACK = "127.0.0.1"
-DEFAULT_PORT = 8080
+DEFAULTPORT = 8080
 _DEVICE = re.compile(r"(?P<type>auto|cpu|gpu|cuda)?(?::?(?P<ids>\d+(?:,\d+)*))?")
 
 Device = Literal["auto", "cpu", "gpu"]
@@ -64,7 +66,7 @@ class ServeOptions:
     """Everything the operator said on the command line, except what to serve."""
 
     host: str = LOOPBACK
-    port: int = DEFAULT_PORT
+    port: int = DEFAULTPORT
     """Of inference; 0 lets the system choose every port."""
     management_host: str = LOOPBACK
     management_port: int | None = None
@@ -102,6 +104,8 @@ class ServeOptions:
     """Seconds, for archives without a config file."""
     settings_of_models: Mapping[tuple[str, str], ModelSettings] = field(default_factory=dict)
     """What the operator said of single (model, version)s."""
+    grpc: tuple[RpcAddress, ...] = ()
+    """Where gRPC is spoken."""
     environ: Mapping[str, str] | None = None
     """What workers see of the environment; None: the runner's own."""
     cors: tuple[str, str, str] = ("", "", "")
@@ -146,15 +150,15 @@ def read_patterns(
     return values
 
 
-_LAST_PORT = 65_535
-_PORT = click.IntRange(0, _LAST_PORT)
+_LASTPORT = 65_535
+PORT = click.IntRange(0, _LASTPORT)
 _COUNT = click.IntRange(min=1)
 _OPTIONS = (
     click.option("--host", default=LOOPBACK, show_default=True, help="Address to listen on."),
     click.option(
         "--port",
-        type=_PORT,
-        default=DEFAULT_PORT,
+        type=PORT,
+        default=DEFAULTPORT,
         show_default=True,
         help="Port of the inference API; 0 for any free ones.",
     ),
@@ -164,8 +168,8 @@ _OPTIONS = (
         show_default=True,
         help="Address of the management API; off loopback it needs HATCH_MAR_MANAGEMENT_TOKEN.",
     ),
-    click.option("--management-port", type=_PORT, help="Port of the management API."),
-    click.option("--metrics-port", type=_PORT, help="Port of the metrics API."),
+    click.option("--management-port", type=PORT, help="Port of the management API."),
+    click.option("--metrics-port", type=PORT, help="Port of the metrics API."),
     click.option(
         "--device",
         callback=read_device,
@@ -243,8 +247,37 @@ def list_addresses(
     return list(addresses.values())
 
 
+def with_grpc(options: ServeOptions, ports: Mapping[Purpose, int | None]) -> ServeOptions:
+    """Return `options` with gRPC on `ports`, where there are any.
+
+    Raises:
+        HatchMarError: the extra is not installed.
+        UnguardedManagementError: management off loopback, which gRPC has no token for here.
+    """
+    wanted = {purpose: port for purpose, port in ports.items() if port is not None}
+    if not wanted:
+        return options
+    if find_spec("grpc") is None:
+        raise HatchMarError("gRPC needs the extra `grpc`: pip install 'hatch-mar[grpc]'")
+    from hatch_mar.api.guard import is_loopback  # noqa: PLC0415 - see cli
+    from hatch_mar.api.rpc.server import RpcAddress  # noqa: PLC0415 - the same
+
+    if "management" in wanted and not is_loopback(options.management_host):
+        raise UnguardedManagementError(
+            f"--management-host {options.management_host}: gRPC's management is on loopback alone; "
+            "the program torchserve guards it with keys"
+        )
+    hosts = {"inference": options.host, "management": options.management_host}
+    flags = {"inference": "--grpc-port", "management": "--grpc-management-port"}
+    addresses = tuple(
+        RpcAddress(purpose=purpose, host=hosts[purpose], port=port, flag=flags[purpose])
+        for purpose, port in wanted.items()
+    )
+    return replace(options, grpc=addresses, open_inference=True)
+
+
 def _next(port: int, offset: int) -> int:
     """Return the port `offset` after `port`; 0 where the system chooses."""
-    if port + offset > _LAST_PORT:
+    if port + offset > _LASTPORT:
         raise click.UsageError(f"--port {port}: no room for {offset} more ports after it")
     return port + offset if port else 0

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     from hatch_mar.api.access_log import AccessLog
     from hatch_mar.api.listeners import BoundSocket, Listener
+    from hatch_mar.api.operations import Operations
+    from hatch_mar.api.rpc.server import RpcServer
     from hatch_mar.api.tokens import Tokens
     from hatch_mar.cli.options import ServeOptions
     from hatch_mar.cli.targets import Target
@@ -68,6 +70,7 @@ class Runner:
         self._readiness = Readiness(service=self._service, as_torchserve=options.as_torchserve)
         self._launcher = Launcher(self._service, self._readiness, options)
         self._listeners: list[Listener] = []
+        self._rpc_servers: list[RpcServer] = []
         self._access_log: AccessLog | None = None
         self._stop = asyncio.Event()
         self._impatient = 0
@@ -111,13 +114,14 @@ class Runner:
         if self._options.access_log:
             self._access_log = AccessLog(asyncio.get_running_loop(), write_to_stdout)
         origin, methods, headers = self._options.cors
+        operations = Operations(
+            self._service, self._launcher.registry, enabled=self._options.enable_model_api
+        )
         self._listeners = make_listeners(
             self._sockets,
             self._service,
             readiness=self._readiness,
-            operations=Operations(
-                self._service, self._launcher.registry, enabled=self._options.enable_model_api
-            ),
+            operations=operations,
             access_log=self._access_log,
             max_request_size=self._options.max_request_size,
             max_response_size=self._options.max_response_size,
@@ -131,8 +135,28 @@ class Runner:
             purpose: bound.url for bound in self._sockets for purpose in bound.address.purposes
         }
         say("listening: " + ", ".join(f"{name} {url}" for name, url in doors.items()))
+        if self._options.grpc:
+            await self._open_rpc(operations)
         if self._on_open is not None:
             self._on_open()
+
+    async def _open_rpc(self, operations: Operations) -> None:
+        from hatch_mar.api.rpc.doors import make_rpc_servers  # noqa: PLC0415 - an extra's
+
+        options = self._options
+        self._rpc_servers = make_rpc_servers(
+            options.grpc,
+            self._service,
+            readiness=self._readiness,
+            operations=operations,
+            max_request_size=options.max_request_size,
+            max_response_size=options.max_response_size,
+            tokens=self._tokens,
+            open_inference=options.open_inference,
+        )
+        places = [await server.open() for server in self._rpc_servers]
+        names = [address.purpose for address in options.grpc]
+        say("gRPC: " + ", ".join(map(" ".join, zip(names, places, strict=True))))
 
     async def _stay(self, models: asyncio.Task[None]) -> int:
         """Return 0 when asked to stop, or an error's exit status when there is nothing to serve."""
@@ -173,7 +197,8 @@ class Runner:
         """Answer what was accepted, then end every process and remove every run directory."""
         timeout = 0 if self._impatient else self._options.drain_timeout
         try:
-            await asyncio.gather(*(listener.close(timeout=timeout) for listener in self._listeners))
+            doors: list[Listener | RpcServer] = [*self._listeners, *self._rpc_servers]
+            await asyncio.gather(*(door.close(timeout=timeout) for door in doors))
             await self._service.close(timeout=timeout)
         finally:
             await self._service.close(timeout=0)

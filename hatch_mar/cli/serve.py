@@ -5,20 +5,25 @@ from __future__ import annotations
 import os
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from hatch_mar.cli import orderly_exit
 from hatch_mar.cli.options import (
+    PORT,
     ServeOptions,
     list_addresses,
     read_patterns,
     serving_options,
+    with_grpc,
 )
 from hatch_mar.cli.subject import TARGET
 from hatch_mar.cli.targets import Target, find_targets
 from hatch_mar.errors import HatchMarError
+
+if TYPE_CHECKING:
+    from hatch_mar.api.rpc.server import Purpose
 
 
 @click.command()
@@ -48,11 +53,15 @@ from hatch_mar.errors import HatchMarError
     callback=read_patterns,
     help="URLs that such models may be fetched from; none unless given.",
 )
+@click.option("--grpc-port", type=PORT, help="Port of gRPC's inference service; none unless given.")
+@click.option("--grpc-management-port", type=PORT, help="Port of gRPC's management service.")
 @serving_options
 def command(
     models: tuple[str, ...],
     model_store: Path | None,
     stored: tuple[str, ...],
+    grpc_port: int | None,
+    grpc_management_port: int | None,
     **options: Any,  # noqa: ANN401 - the fields of ServeOptions
 ) -> None:
     """Serve models: .mar files, .tar.gz, directories, wheels, or installed models by name.
@@ -62,7 +71,12 @@ def command(
     """
     opened = options["enable_model_api"] and not (models or stored)
     targets = [] if opened else find_targets(models, store=model_store, stored=stored)
-    _serve(targets, ServeOptions(model_store=model_store, **options), separate=True)
+    chosen = ServeOptions(model_store=model_store, **options)
+    ports: dict[Purpose, int | None] = {
+        "inference": grpc_port,
+        "management": grpc_management_port,
+    }
+    _serve(targets, with_grpc(chosen, ports), separate=True)
 
 
 def serve_package(package: str) -> NoReturn:

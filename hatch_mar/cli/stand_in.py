@@ -8,9 +8,12 @@ import os
 import re
 from dataclasses import replace
 from datetime import timedelta
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
+
+import click
 
 from hatch_mar.cli.background import tell_parent
 from hatch_mar.cli.options import ModelSettings, ServeOptions
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from hatch_mar.api.listeners import Address
+    from hatch_mar.api.rpc.server import RpcAddress
     from hatch_mar.cli.properties import Properties
 
 STARTED = "Model server started."
@@ -98,6 +102,7 @@ def _options(
             properties.cors_allowed_headers or "",
         ),
         open_inference=properties.ts_open_inference_protocol,
+        grpc=_rpc_addresses(properties),
         as_torchserve=True,
     )
 
@@ -149,6 +154,29 @@ def _addresses(properties: Properties, problems: list[Problem]) -> Iterator[Addr
         if both and "metrics" not in address.purposes and properties.enable_metrics_api:
             address = replace(address, purposes=(*address.purposes, "metrics"))  # noqa: PLW2901
         yield address
+
+
+def _rpc_addresses(properties: Properties) -> tuple[RpcAddress, ...]:
+    """Return where gRPC is spoken: nowhere without the extra, and then that is said."""
+    if find_spec("grpc") is None:
+        click.echo("torchserve: gRPC needs an extra: pip install 'hatch-mar[grpc]'", err=True)
+        return ()
+    from hatch_mar.api.rpc.server import RpcAddress  # noqa: PLC0415 - see hatch_mar.cli
+
+    return (
+        RpcAddress(
+            purpose="inference",
+            host=properties.grpc_inference_address,
+            port=properties.grpc_inference_port,
+            flag="grpc_inference_port",
+        ),
+        RpcAddress(
+            purpose="management",
+            host=properties.grpc_management_address,
+            port=properties.grpc_management_port,
+            flag="grpc_management_port",
+        ),
+    )
 
 
 def _read_address(text: str) -> tuple[str, int]:

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import stat
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import grpc
 import httpx
 import pytest
 
+from hatch_mar.api.rpc.schema import MANAGEMENT, message
 from tests.support.archives import write_mar
 
 if TYPE_CHECKING:
@@ -45,7 +49,8 @@ class Home:
             f"{name}_address=http://127.0.0.1:{port}"
             for name, port in zip(names, self.ports, strict=True)
         ]
-        (self.path / "config.properties").write_text("\n".join([*lines, text]))
+        lines += ["grpc_inference_port=0", "grpc_management_port=0", text]
+        (self.path / "config.properties").write_text("\n".join(lines))
 
     def run(self, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
         """Run `torchserve ARGUMENTS`; its output goes to a file, which a server keeps open."""
@@ -69,6 +74,14 @@ class Home:
         done = self.run("--start", *flags, *arguments, **env)
         assert done.returncode == 0, done.stdout
         self.log = self.path / f"out-{self.runs}.txt"
+        self.wait_for("Model server started.")
+
+    def wait_for(self, text: str) -> None:
+        """Return when the last server has printed `text`."""
+        deadline = time.monotonic() + 30
+        while text not in self.log.read_text():
+            assert time.monotonic() < deadline, self.log.read_text()
+            time.sleep(0.02)
 
     @property
     def url(self) -> str:
@@ -186,9 +199,28 @@ def test_keys(home: Home) -> None:
     assert not (home.path / "key_file.json").exists()
 
 
+def test_keys_over_grpc(home: Home) -> None:
+    home.start("--models", "fine-1.0.mar")
+    places = dict(re.findall(r"(inference|management) (127\S+?:\d+)", home.log.read_text()))
+    key = home.keys()["management"]["Authorization"]
+    with grpc.insecure_channel(places["management"]) as channel:
+        ask = channel.unary_unary(f"/{MANAGEMENT}/ListModels")
+        with pytest.raises(grpc.RpcError) as caught:
+            ask(b"", timeout=30)
+        assert caught.value.code() is grpc.StatusCode.PERMISSION_DENIED
+        assert caught.value.details().startswith("Token Authorization failed.")
+        assert b"fine" in ask(
+            message("management.ListModelsRequest")(limit=9).SerializeToString(),
+            timeout=30,
+            metadata=[("authorization", key)],
+        )
+
+
 def test_a_model_that_cannot_be_served_stops_nothing(home: Home) -> None:
     write_mar(home.path / "store", "broken", "raise RuntimeError('no')\n")
     home.start("--models", "broken-1.0.mar", "none.mar", "--dt")
+    home.wait_for("broken: not served")
+    home.wait_for("none.mar: not served")
     assert httpx.get(f"{home.url}/ping").status_code == 200
 
 

@@ -1,0 +1,140 @@
+"""`InferenceAPIsService`."""
+
+# ruff: noqa: ANN401, N802 - messages are classes made at run time; methods have the protocol's names
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import grpc
+
+from hatch_mar.api.request_ids import next_request_id
+from hatch_mar.api.rpc.pieces import stream
+from hatch_mar.api.rpc.refusals import class_of, code_of, explain
+from hatch_mar.api.rpc.schema import message
+from hatch_mar.errors import BadRequestError, PredictionFailedError, RequestError
+from hatch_mar.serve import Part, Request
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
+    from hatch_mar.api.health import Readiness
+    from hatch_mar.serve import Response, Service
+
+NO_MODEL = "Parameter model_name is required."
+NO_SEQUENCE = "Parameter sequenceId is required."
+
+
+class Inference:
+    """Answers predictions. What fails before a worker sees it is INTERNAL, as in TorchServe."""
+
+    def __init__(self, service: Service, readiness: Readiness, sequence_header: str) -> None:
+        """Predict with `service`; handlers find a sequence's id in `sequence_header`."""
+        self._service = service
+        self._readiness = readiness
+        self._sequence_header = sequence_header
+
+    async def Ping(self, request: Any, context: Any) -> Any:
+        """Return what `GET /ping` answers."""
+        del request, context
+        health = bytes(self._readiness.ping().body).decode().rstrip("\n")
+        return message("inference.TorchServeHealthResponse")(health=health)
+
+    async def Predictions(self, request: Any, context: Any) -> Any:
+        """Return the prediction, whole even where the handler streams."""
+        name, version = await self._target(request, context)
+        try:
+            response = await self._service.predict(name, version, self._make(request))
+        except RequestError as error:
+            await _refuse(context, error)
+            raise
+        return await _answer(response, context)
+
+    async def StreamPredictions(self, request: Any, context: Any) -> AsyncIterator[Any]:
+        """Yield the pieces of a prediction."""
+        name, version = await self._target(request, context)
+        try:
+            async for response in stream(self._service, name, version, self._make(request)):
+                yield await _answer(response, context)
+        except RequestError as error:
+            await _refuse(context, error)
+
+    async def StreamPredictions2(
+        self, requests: AsyncIterator[Any], context: Any
+    ) -> AsyncIterator[Any]:
+        """Yield the predictions for requests of sequences, one after the other.
+
+        What is wrong with one of them is told in its answer's `status`; the stream goes on.
+        """
+        del context
+        async for request in requests:
+            try:
+                async for response in self._continue(request):
+                    yield _in_sequence(request, prediction=bytes(response.body))
+            except RequestError as error:
+                yield _in_sequence(request, status=_status(error))
+
+    async def _continue(self, request: Any) -> AsyncIterator[Response]:
+        if not request.model_name:
+            raise BadRequestError(NO_MODEL)
+        if not request.sequence_id:
+            raise BadRequestError(NO_SEQUENCE)
+        headers = [(self._sequence_header, request.sequence_id)]
+        wish = self._make(request, headers)
+        version = request.model_version or None
+        async for response in stream(self._service, request.model_name, version, wish):
+            if response.error:
+                text = bytes(response.body).decode(errors="replace")
+                raise PredictionFailedError(text, status=response.status)
+            yield response
+
+    async def _target(self, request: Any, context: Any) -> tuple[str, str | None]:
+        if not request.model_name:
+            await context.abort(grpc.StatusCode.INTERNAL, f"{NO_MODEL}\nBadRequestException.()")
+        return request.model_name, request.model_version or None
+
+    def _make(self, request: Any, headers: Sequence[tuple[str, str]] = ()) -> Request:
+        """Return the request as a worker gets it: no content types, and no headers of HTTP."""
+        return Request(
+            id=next_request_id(),
+            headers=headers,
+            parts=[Part(key, "", value) for key, value in request.input.items()],
+            url_path=None,
+            explain=None,
+        )
+
+
+async def _answer(response: Response, context: Any) -> Any:
+    """Return `response` as a message, or end the call with its error."""
+    if response.error:
+        text = bytes(response.body).decode(errors="replace")
+        kind = class_of(response.error_type)
+        await context.abort(code_of(response.status), f"{text}\n{kind}")
+    return message("inference.PredictionResponse")(prediction=bytes(response.body))
+
+
+async def _refuse(context: Any, error: RequestError) -> None:
+    await context.abort(grpc.StatusCode.INTERNAL, explain(error)[1])
+
+
+def _in_sequence(request: Any, **values: Any) -> Any:
+    if request.sequence_id:
+        values["sequence_id"] = request.sequence_id
+    return message("inference.PredictionResponse")(**values)
+
+
+def _status(error: RequestError) -> Any:
+    code, text = explain(error)
+    found = message("google.rpc.Status")(code=code.value[0], message=str(error))
+    found.details.add(
+        type_url="type.googleapis.com/google.rpc.ErrorInfo",
+        value=_error_info(text.rpartition("\n")[2]),
+    )
+    return found
+
+
+def _error_info(reason: str) -> bytes:
+    """Return a `google.rpc.ErrorInfo` with nothing but its first field, `reason`."""
+    data = reason.encode()
+    assert len(data) < 128  # noqa: PLR2004 - a length of one byte (protobuf's varint)
+    return bytes((0x0A, len(data))) + data
