@@ -6,7 +6,7 @@ TorchServe has three ports: an application for one of them is made by choosing i
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -29,7 +29,9 @@ from hatch_mar.errors import (
 )
 
 if TYPE_CHECKING:
-    from starlette.types import ASGIApp
+    from collections.abc import Mapping
+
+    from starlette.types import ASGIApp, ExceptionHandler
 
     from hatch_mar.api.access_log import AccessLog
     from hatch_mar.api.answers import Answer
@@ -96,15 +98,7 @@ def create_app(
         routes += management.routes()
     if metrics:
         routes.append(_metrics_route(service))
-    app = Starlette(
-        routes=routes,
-        exception_handlers={
-            RequestError: _answer_request_error,
-            HTTPException: _answer_http_exception,
-            ClientDisconnect: _answer_nobody,
-            Exception: _answer_bug,
-        },
-    )
+    app = Starlette(routes=routes, exception_handlers=_ANSWERS)
     app.router.redirect_slashes = False
     inner: ASGIApp = app if tokens is None else InferenceGate(app, tokens)
     return Street(inner, metrics=service.metrics, access_log=access_log, cors=cors)
@@ -178,3 +172,11 @@ async def _answer_nobody(_: Request, __: Exception) -> Response:
 
 async def _answer_bug(_: Request, error: Exception) -> Response:
     return respond(make_error(500, type(error).__name__, "internal error"))
+
+
+_ANSWERS: Mapping[Any, ExceptionHandler] = {
+    RequestError: _answer_request_error,
+    HTTPException: _answer_http_exception,
+    ClientDisconnect: _answer_nobody,
+    Exception: _answer_bug,
+}
