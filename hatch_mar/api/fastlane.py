@@ -21,7 +21,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from hatch_mar.api.answers import CONTINUE, TOO_LARGE, answer_error, make_error
 from hatch_mar.api.exchange import Exchange, Head, House, RawHeaders
-from hatch_mar.api.lane import StreamGuard
+from hatch_mar.api.lane import StreamGuard, reset
 from hatch_mar.api.rows import read_form
 from hatch_mar.api.scope import HEADERS_AS_SENT
 from hatch_mar.api.targets import Target, choose_model, find_target_of, merge_query
@@ -296,7 +296,7 @@ class FastLane(HttpToolsProtocol):
             if exchange.job is not None:
                 self._lane.service.cancel(exchange.job)
             if not exchange.head.knows_chunks:
-                self.transport.abort()  # a closed connection would look like the end
+                reset(self.transport)
         exchange.response_complete = True
         self._used = now = self.loop.time()
         lane = self._lane

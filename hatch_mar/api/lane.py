@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -31,6 +33,14 @@ class Lane:
     """What browsers are told about pages of other origins."""
     stream_patience: float = 30.0
     """Seconds for which a client may keep a worker waiting by not reading its stream."""
+
+
+def reset(transport: asyncio.Transport) -> None:
+    """Break a connection so that its end cannot be taken for the end of an answer."""
+    connection = transport.get_extra_info("socket")
+    if connection is not None:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    transport.abort()
 
 
 class StreamGuard:

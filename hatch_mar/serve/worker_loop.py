@@ -69,8 +69,8 @@ class Loop:
         self._servable = servable
         self._batch_size = batch_size
         self._held: deque[tuple[int, Request]] = deque()
-        self._begun: dict[str, int] = {}
-        """The numbers of the requests that may be sent pieces, by id."""
+        self._at_hand: Sequence[tuple[int, Request]] = ()
+        """The requests that may be sent pieces, with their numbers."""
         self._sending = threading.Lock()
         servable.listen(self.send_pieces)
         self._replies: list[Batch] = []
@@ -107,8 +107,8 @@ class Loop:
 
         Handlers call it from threads of their own, too.
         """
-        begun = self._begun
-        numbered = [(begun[ident], piece) for ident, piece in pieces if ident in begun]
+        numbers = {request.id: number for number, request in self._at_hand}
+        numbered = [(numbers[ident], piece) for ident, piece in pieces if ident in numbers]
         if numbered:
             self._send(encode_pieces(numbered))
 
@@ -161,7 +161,7 @@ class Loop:
     def _answer(self, batch: list[tuple[int, Request]]) -> None:
         self._counter[0] += len(batch)
         requests = [request for _, request in batch]
-        self._begun = {request.id: number for number, request in batch}
+        self._at_hand = batch
         started = time.monotonic()
         try:
             responses = self._servable.predict(requests)

@@ -32,7 +32,6 @@ class OverlappedLoop(Loop):
 
         self._tasks = {}
         self._failure = None
-        self._begun = {}
         handler_loop().run(self._run())
         if self._failure is not None:
             raise self._failure
@@ -66,15 +65,14 @@ class OverlappedLoop(Loop):
 
     async def _answer_beside(self, batch: list[tuple[int, Request]]) -> None:
         self._counter[0] += len(batch)
-        self._begun |= {request.id: number for number, request in batch}
+        self._at_hand = [*self._at_hand, *batch]
         started = time.monotonic()
         try:
             responses = await self._servable.predict_overlapped([request for _, request in batch])
         except asyncio.CancelledError:
             responses = [Response(ABANDONED, b"") for _ in batch]
         finally:
-            for _, request in batch:
-                self._begun.pop(request.id, None)
+            self._at_hand = [one for one in self._at_hand if one not in batch]
         numbers = [number for number, _ in batch]
         self._replies.append(Batch(numbers, responses, started, time.monotonic() - started))
         self._flush()

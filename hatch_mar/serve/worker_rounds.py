@@ -55,9 +55,7 @@ class RoundsLoop(Loop):
     def _answer_round(self) -> None:
         numbers = list(self._running)
         requests = [request for request, _ in self._running.values()]
-        self._begun = {
-            request.id: number for number, request in zip(numbers, requests, strict=True)
-        }
+        self._at_hand = list(zip(numbers, requests, strict=True))
         began = time.monotonic()
         responses = self._servable.predict(requests)
         seconds = time.monotonic() - began
