@@ -111,6 +111,11 @@ def _environ(properties: Properties, environ: Mapping[str, str]) -> dict[str, st
     """Return what workers may see: without blacklisted names, and with the first GPUs alone."""
     hidden = re.compile(properties.blacklist_env_vars or r"(?!)")
     visible = {name: value for name, value in environ.items() if not hidden.fullmatch(name)}
+    for part in ("id", "start", "end"):
+        # Handlers look for them there, too. What the file leaves out does not hide a variable.
+        name = getattr(properties, f"ts_header_key_sequence_{part}")
+        if name != f"ts_request_sequence_{part}":
+            visible[f"TS_REQUEST_SEQUENCE_{part.upper()}"] = name
     if properties.number_of_gpu is not None:
         from hatch_mar.serve.devices import discover  # noqa: PLC0415 - see hatch_mar.cli
 
