@@ -124,7 +124,7 @@ def test_streams_of_one_connection_follow_each_other(server: Runner) -> None:
 
 def test_a_client_that_is_slow_holds_its_worker(server: Runner, tmp_path: Path) -> None:
     trace, count = tmp_path / "trace", 60
-    wishes = {"pieces": count, "times": 250_000, "trace": str(trace)}
+    wishes: dict[str, Any] = {"pieces": count, "times": 250_000, "trace": str(trace)}
     with socket.socket() as slow:
         slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         address = httpx.URL(server.url)
