@@ -67,6 +67,7 @@ KNOWN_ONLY_TO: dict[str, set[str]] = {
     "python_multipart": {"api"},
     "click": {"cli"},
     "isal": {"archive"},
+    "cryptography": {"cli"},
     "javaproperties": {"cli"},
     "grpc": {"api"},
 }

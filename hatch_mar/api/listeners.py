@@ -12,12 +12,23 @@ from typing import TYPE_CHECKING, cast
 from hatch_mar.errors import AddressInUseError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import uvicorn
     from starlette.types import ASGIApp
 
     from hatch_mar.api.lane import Lane
 
 _BACKLOG = 2048
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Certificate:
+    """What an encrypted port shows, and what it proves it with: PEM files."""
+
+    certificate: Path
+    """With its chain, if it has one."""
+    private_key: Path
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +42,8 @@ class Address:
     """0 for any free one."""
     flag: str
     """The option that chose the port, to name when it is taken."""
+    certificate: Certificate | None = None
+    """None: not encrypted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +57,8 @@ class BoundSocket:
     def url(self) -> str:
         """The address as a URL, without a trailing slash."""
         host, port = self.socket.getsockname()[:2]
-        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        scheme = "http" if self.address.certificate is None else "https"
+        return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
 def bind(address: Address) -> BoundSocket:
@@ -79,7 +93,7 @@ class Listener:
     def __init__(self, bound: BoundSocket, app: ASGIApp, lane: Lane) -> None:
         """Serve `app` on `bound`, with predictions in the fast `lane` where it takes them."""
         self._bound = bound
-        self._server = _make_server(app, lane)
+        self._server = _make_server(app, lane, bound.address.certificate)
 
     async def open(self) -> None:
         """Accept connections from now on."""
@@ -104,8 +118,11 @@ class Listener:
             connection.transport.abort()
 
 
-def _make_server(app: ASGIApp, lane: Lane) -> uvicorn.Server:
-    """Return a server that reads no configuration of its own and handles no signals."""
+def _make_server(app: ASGIApp, lane: Lane, certificate: Certificate | None) -> uvicorn.Server:
+    """Return a server that reads no configuration of its own and handles no signals.
+
+    Encrypted, it speaks TLS 1.2 and newer (the default of Python's `ssl`).
+    """
     import uvicorn  # noqa: PLC0415 - sockets are bound, and errors told, before uvicorn is loaded
 
     from hatch_mar.api.fastlane import FastLane  # noqa: PLC0415 - the same
@@ -124,5 +141,7 @@ def _make_server(app: ASGIApp, lane: Lane) -> uvicorn.Server:
             date_header=False,
             backlog=_BACKLOG,
             timeout_keep_alive=round(lane.idle_timeout),
+            ssl_certfile=None if certificate is None else certificate.certificate,
+            ssl_keyfile=None if certificate is None else certificate.private_key,
         )
     )

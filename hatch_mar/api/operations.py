@@ -17,6 +17,8 @@ from hatch_mar.errors import (
 from hatch_mar.serve import Request
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from hatch_mar.serve import Registration, Registry, Service
 
 PAGE = 100
@@ -35,15 +37,24 @@ class Outcome:
 class Operations:
     """Everything that can be asked about models, and done with them."""
 
-    def __init__(self, service: Service, registry: Registry | None, *, enabled: bool) -> None:
+    def __init__(
+        self,
+        service: Service,
+        registry: Registry | None,
+        *,
+        enabled: bool,
+        on_change: Callable[[], None] = lambda: None,
+    ) -> None:
         """Manage `service` through `registry`.
 
         Models come and go only if `enabled` (TorchServe's model control, off by default) and there
-        is a registry; the rest is always there.
+        is a registry; the rest is always there. `on_change` is called after whatever changes what
+        is served.
         """
         self._service = service
         self._registry = registry
         self._enabled = enabled
+        self._on_change = on_change
 
     def list_models(self, limit: int | None, token: int | None) -> dict[str, Any]:
         """Return a page of names and URLs, sorted, and the token of the next page, if any."""
@@ -93,6 +104,7 @@ class Operations:
         """
         registry = self._control()
         deployment = await registry.register(registration)
+        self._on_change()
         workers = deployment.workers or 0
         if workers and not registration.synchronous:
             return Outcome(status=HTTPStatus.ACCEPTED, message="Processing worker updates...")
@@ -112,6 +124,7 @@ class Operations:
             RequestError: as `Registry.unregister`.
         """
         await self._control().unregister(model, version)
+        self._on_change()
         return Outcome(status=HTTPStatus.OK, message=f'Model "{model}" unregistered')
 
     async def scale(
@@ -137,6 +150,7 @@ class Operations:
             raise BadRequestError("max_worker cannot be less than min_worker.")
         assert self._registry is not None
         await self._registry.scale(model, version, minimum, maximum, synchronous=synchronous)
+        self._on_change()
         if not synchronous:
             return Outcome(status=HTTPStatus.ACCEPTED, message="Processing worker updates...")
         which = f"{model}, version: {version}" if version else model
@@ -165,6 +179,7 @@ class Operations:
             raise ModelVersionNotFoundError(
                 f"Model version {version} does not exist for model {model}"
             ) from error
+        self._on_change()
         return Outcome(
             status=HTTPStatus.OK,
             message=f'Default version successfully updated for model "{model}" to "{version}"',

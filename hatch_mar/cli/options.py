@@ -34,6 +34,7 @@ class ModelSettings:
     """What `models` of config.properties, or a snapshot, says of one version of a model."""
 
     workers: int | None = None
+    max_workers: int | None = None
     batch_size: int | None = None
     max_batch_delay: int | None = None
     """Milliseconds."""
@@ -41,23 +42,29 @@ class ModelSettings:
     """Seconds."""
     startup_timeout: int | None = None
     """Seconds."""
+    wins: bool = False
+    """Whether it goes before the archive's own model-config.yaml, timeouts excepted: a snapshot's
+    values are what an operator has made of that."""
 
     def lay_over(self, deployment: Deployment) -> Deployment:
-        """Return `deployment` with these values where its own model-config.yaml says nothing.
+        """Return `deployment` with these values, where its own model-config.yaml says nothing.
 
         As in TorchServe, timeouts are the archive's own matter once it has such a file.
         """
         config = deployment.config
         wanted: dict[str, int | None] = {}
-        if "batchSize" not in config.raw:
+        if self.wins or "batchSize" not in config.raw:
             wanted["batch_size"] = self.batch_size
-        if "maxBatchDelay" not in config.raw:
+        if self.wins or "maxBatchDelay" not in config.raw:
             wanted["max_batch_delay"] = self.max_batch_delay
+        if self.wins or config.min_workers is None:
+            wanted["max_workers"] = self.max_workers
         if not config.raw:
             wanted["response_timeout"] = self.response_timeout
             wanted["startup_timeout"] = self.startup_timeout
         changes: dict[str, Any] = {key: value for key, value in wanted.items() if value is not None}
-        workers = self.workers if config.min_workers is None else deployment.workers
+        own = config.min_workers is not None and not self.wins
+        workers = deployment.workers if own else self.workers
         return replace(deployment, config=replace(config, **changes), workers=workers)
 
 

@@ -91,6 +91,17 @@ class Properties:
     ts_header_key_sequence_end: str = "ts_request_sequence_end"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Configuration:
+    """What a file, the command line and the environment come to."""
+
+    properties: Properties
+    texts: Mapping[str, str]
+    """Every key that was set, as text."""
+    remarks: list[str]
+    """What has no effect, one line each."""
+
+
 _NETTY = "there is no Netty here"
 _JAVA = "there is no Java here"
 _PORTS = "workers are reached through socket pairs, without ports"
@@ -113,6 +124,7 @@ WITHOUT_EFFECT: Mapping[str, str] = {
     "netty_client_threads": _NETTY,
     "number_of_netty_threads": _NETTY,
     "plugins_path": "there are no Java plugins here",
+    "python": "it is written by snapshots",
     "prefer_direct_buffer": _NETTY,
     "system_metrics_cmd": "the system is measured from within",
     "tsConfigFile": "it is written by snapshots",
@@ -126,8 +138,8 @@ WITHOUT_EFFECT: Mapping[str, str] = {
 
 def read_properties(
     path: Path | None, *, environ: Mapping[str, str], overrides: Mapping[str, str]
-) -> tuple[Properties, list[str]]:
-    """Return what the file at `path` says, and remarks, one line each.
+) -> Configuration:
+    """Return what the file at `path` says.
 
     `overrides`, from the command line, win over the file; with `enable_envvars_config=true` the
     variables `TS_<KEY>` win over both.
@@ -152,7 +164,9 @@ def read_properties(
                 problems.append(Problem(file, field.name, str(error)))
     if problems:
         raise ProblemsError(problems)
-    return Properties(**values), list(_remarks(texts))
+    return Configuration(
+        properties=Properties(**values), texts=texts, remarks=list(_remarks(texts))
+    )
 
 
 def _load(path: Path) -> dict[str, str]:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from hatch_mar.api.rpc.server import RpcServer
     from hatch_mar.api.tokens import Tokens
     from hatch_mar.cli.options import ServeOptions
+    from hatch_mar.cli.snapshots import Kind, Snapshots
     from hatch_mar.cli.targets import Target
 
 _HEAD_START = 0.25
@@ -46,10 +47,12 @@ class Runner:
         sockets: Sequence[BoundSocket],
         *,
         tokens: Tokens | None = None,
+        snapshots: Snapshots | None = None,
         on_open: Callable[[], None] | None = None,
     ) -> None:
         """Start nothing yet. `on_open` is called once, when the doors are open."""
         self._tokens = tokens
+        self._snapshots = snapshots
         self._on_open = on_open
         self._targets = targets
         self._options = options
@@ -115,7 +118,10 @@ class Runner:
             self._access_log = AccessLog(asyncio.get_running_loop(), write_to_stdout)
         origin, methods, headers = self._options.cors
         operations = Operations(
-            self._service, self._launcher.registry, enabled=self._options.enable_model_api
+            self._service,
+            self._launcher.registry,
+            enabled=self._options.enable_model_api,
+            on_change=lambda: self._save("snapshot"),
         )
         self._listeners = make_listeners(
             self._sockets,
@@ -173,10 +179,15 @@ class Runner:
                 # What is here now stays: looking through it for garbage would only make a request
                 # wait, some tens of milliseconds at a time.
                 gc.freeze()
+                self._save("startup")
             await stopping
         finally:
             stopping.cancel()
         return 0
+
+    def _save(self, kind: Kind) -> None:
+        if self._snapshots is not None:
+            self._snapshots.save(kind, self._service)
 
     def _watch_signals(self) -> None:
         """Let the first signal ask for a clean end, and the second one for an immediate end."""
@@ -196,6 +207,7 @@ class Runner:
     async def _leave(self) -> None:
         """Answer what was accepted, then end every process and remove every run directory."""
         timeout = 0 if self._impatient else self._options.drain_timeout
+        self._save("shutdown")
         try:
             doors: list[Listener | RpcServer] = [*self._listeners, *self._rpc_servers]
             await asyncio.gather(*(door.close(timeout=timeout) for door in doors))

@@ -6,6 +6,8 @@ import asyncio
 import json
 import os
 import re
+import tempfile
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from importlib.util import find_spec
@@ -18,15 +20,17 @@ import click
 from hatch_mar.cli.background import tell_parent
 from hatch_mar.cli.options import ModelSettings, ServeOptions
 from hatch_mar.cli.output import say
+from hatch_mar.cli.snapshots import Snapshots, snapshot_directory
 from hatch_mar.cli.targets import Target, list_store
 from hatch_mar.errors import Problem, ProblemsError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from hatch_mar.api.listeners import Address
+    from hatch_mar.api.listeners import Address, Certificate
     from hatch_mar.api.rpc.server import RpcAddress
-    from hatch_mar.cli.properties import Properties
+    from hatch_mar.api.tokens import Tokens
+    from hatch_mar.cli.properties import Configuration, Properties
 
 STARTED = "Model server started."
 """The line that scripts wait for."""
@@ -35,8 +39,10 @@ _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _PORTS = {"http": 80, "https": 443}
 
 
-def serve_properties(properties: Properties) -> int:
-    """Serve what `properties` say until asked to stop; return the exit status.
+def serve_configuration(configuration: Configuration, *, snapshots: bool) -> int:
+    """Serve what `configuration` says until asked to stop; return the exit status.
+
+    With `snapshots`, what is served is written down at every change.
 
     Raises:
         ProblemsError: values that cannot be followed.
@@ -44,34 +50,58 @@ def serve_properties(properties: Properties) -> int:
         OSError: an address is not this machine's, or the keys cannot be written.
     """
     from hatch_mar.api.listeners import bind  # noqa: PLC0415 - see hatch_mar.cli
-    from hatch_mar.api.tokens import Tokens  # noqa: PLC0415
     from hatch_mar.cli.runner import Runner  # noqa: PLC0415
 
-    problems: list[Problem] = []
-    addresses = list(_addresses(properties, problems))
-    options = _options(properties, os.environ, problems)
-    if problems:
-        raise ProblemsError(problems)
-    targets = list(_targets(properties))
-    sockets = [bind(address) for address in addresses]
-    tokens = None
-    if not properties.disable_token_authorization:
-        lifetime = timedelta(minutes=properties.token_expiration_min)
-        tokens = Tokens(Path.cwd(), lifetime=lifetime)
-        say(f"token authorization is enabled: the keys are in {tokens.path}")
-    tell_parent()
-    runner = Runner(
-        targets,
-        options,
-        sockets,
-        tokens=tokens,
-        on_open=lambda: say(STARTED),
-    )
+    properties = configuration.properties
+    with tempfile.TemporaryDirectory(prefix="hatch-mar-tls-") as scratch:
+        problems: list[Problem] = []
+        certificate = _certificate(properties, Path(scratch))
+        addresses = list(_addresses(properties, certificate, problems))
+        options = _options(properties, os.environ, problems)
+        if problems:
+            raise ProblemsError(problems)
+        options = replace(options, grpc=_rpc_addresses(properties, certificate))
+        sockets = [bind(address) for address in addresses]
+        with _keys(properties) as tokens:
+            tell_parent()
+            runner = Runner(
+                list(_targets(properties)),
+                options,
+                sockets,
+                tokens=tokens,
+                snapshots=Snapshots(snapshot_directory(), configuration.texts)
+                if snapshots
+                else None,
+                on_open=lambda: say(STARTED),
+            )
+            return asyncio.run(runner.run())
+
+
+@contextmanager
+def _keys(properties: Properties) -> Iterator[Tokens | None]:
+    """Yield the keys that requests need, if they need any; their file goes with the block."""
+    if properties.disable_token_authorization:
+        yield None
+        return
+    from hatch_mar.api.tokens import Tokens  # noqa: PLC0415 - see hatch_mar.cli
+
+    tokens = Tokens(Path.cwd(), lifetime=timedelta(minutes=properties.token_expiration_min))
+    say(f"token authorization is enabled: the keys are in {tokens.path}")
     try:
-        return asyncio.run(runner.run())
+        yield tokens
     finally:
-        if tokens is not None:
-            tokens.remove()
+        tokens.remove()
+
+
+def _certificate(properties: Properties, scratch: Path) -> Certificate | None:
+    """Return what encrypted ports show, if there are any."""
+    addresses = (properties.inference_address, properties.management_address)
+    encrypted = any(text.startswith("https:") for text in (*addresses, properties.metrics_address))
+    if not encrypted and not properties.enable_grpc_ssl:
+        return None
+    from hatch_mar.cli.certificates import find_certificate  # noqa: PLC0415 - see hatch_mar.cli
+
+    return find_certificate(properties, scratch)
 
 
 def _options(
@@ -102,7 +132,6 @@ def _options(
             properties.cors_allowed_headers or "",
         ),
         open_inference=properties.ts_open_inference_protocol,
-        grpc=_rpc_addresses(properties),
         as_torchserve=True,
     )
 
@@ -135,7 +164,9 @@ def _store(properties: Properties) -> Path:
     return Path(properties.model_store or "")
 
 
-def _addresses(properties: Properties, problems: list[Problem]) -> Iterator[Address]:
+def _addresses(
+    properties: Properties, certificate: Certificate | None, problems: list[Problem]
+) -> Iterator[Address]:
     """Yield where to listen: purposes that have one address share it."""
     from hatch_mar.api.listeners import Address  # noqa: PLC0415 - see hatch_mar.cli
 
@@ -145,7 +176,7 @@ def _addresses(properties: Properties, problems: list[Problem]) -> Iterator[Addr
         if purpose == "metrics" and not properties.enable_metrics_api:
             continue
         try:
-            host, port = _read_address(getattr(properties, key))
+            scheme, host, port = _read_address(getattr(properties, key))
         except ValueError as error:
             problems.append(Problem("config.properties", key, str(error)))
             continue
@@ -153,7 +184,10 @@ def _addresses(properties: Properties, problems: list[Problem]) -> Iterator[Addr
         if place in found:
             found[place] = replace(found[place], purposes=(*found[place].purposes, purpose))
         else:
-            found[place] = Address(purposes=(purpose,), host=host, port=port, flag=key)
+            shown = certificate if scheme == "https" else None
+            found[place] = Address(
+                purposes=(purpose,), host=host, port=port, flag=key, certificate=shown
+            )
     for address in found.values():
         both = {"inference", "management"} <= set(address.purposes)
         if both and "metrics" not in address.purposes and properties.enable_metrics_api:
@@ -161,31 +195,36 @@ def _addresses(properties: Properties, problems: list[Problem]) -> Iterator[Addr
         yield address
 
 
-def _rpc_addresses(properties: Properties) -> tuple[RpcAddress, ...]:
+def _rpc_addresses(
+    properties: Properties, certificate: Certificate | None
+) -> tuple[RpcAddress, ...]:
     """Return where gRPC is spoken: nowhere without the extra, and then that is said."""
     if find_spec("grpc") is None:
         click.echo("torchserve: gRPC needs an extra: pip install 'hatch-mar[grpc]'", err=True)
         return ()
     from hatch_mar.api.rpc.server import RpcAddress  # noqa: PLC0415 - see hatch_mar.cli
 
+    shown = certificate if properties.enable_grpc_ssl else None
     return (
         RpcAddress(
             purpose="inference",
             host=properties.grpc_inference_address,
             port=properties.grpc_inference_port,
             flag="grpc_inference_port",
+            certificate=shown,
         ),
         RpcAddress(
             purpose="management",
             host=properties.grpc_management_address,
             port=properties.grpc_management_port,
             flag="grpc_management_port",
+            certificate=shown,
         ),
     )
 
 
-def _read_address(text: str) -> tuple[str, int]:
-    """Return host and port of `http://127.0.0.1:8080`.
+def _read_address(text: str) -> tuple[str, str, int]:
+    """Return scheme, host and port of `http://127.0.0.1:8080`.
 
     Raises:
         ValueError: it is no such address.
@@ -197,12 +236,22 @@ def _read_address(text: str) -> tuple[str, int]:
         parts, port = urlsplit(""), None
     if parts.scheme not in _PORTS or not parts.hostname or parts.path not in ("", "/"):
         raise ValueError(f"'{text}' is no address; write it like http://127.0.0.1:8080")
-    return parts.hostname, _PORTS[parts.scheme] if port is None else port
+    return parts.scheme, parts.hostname, _PORTS[parts.scheme] if port is None else port
 
 
 def _targets(properties: Properties) -> Iterator[Target]:
-    """Yield the models to begin with; whether they are there is found out when they are opened."""
+    """Yield the models to begin with; whether they are there is found out when they are opened.
+
+    A snapshot's models go before all others; the default version of each comes first.
+    """
     store = _store(properties)
+    if properties.model_snapshot is not None:
+        for model, versions in _snapshot(properties).items():
+            ordered = sorted(versions.values(), key=lambda each: not each.get("defaultVersion"))
+            for values in ordered:
+                archive = str(values.get("marName") or "")
+                yield Target(what=archive, path=store / archive, name=model)
+        return
     texts = [text.strip() for text in (properties.load_models or "").split(",")]
     for text in filter(None, texts):
         if text.lower() == "all":
@@ -219,21 +268,31 @@ def _targets(properties: Properties) -> Iterator[Target]:
 def _settings_of_models(
     properties: Properties, problems: list[Problem]
 ) -> Iterator[tuple[tuple[str, str], ModelSettings]]:
-    """Yield what `models` says, for each (model, version)."""
-    for name, versions in json.loads(properties.models or "{}").items():
+    """Yield what `models`, or a snapshot, says of each (model, version)."""
+    wins = properties.model_snapshot is not None
+    told = _snapshot(properties) if wins else json.loads(properties.models or "{}")
+    for name, versions in told.items():
         if not isinstance(versions, dict):
             problems.append(Problem("config.properties", f"models.{name}", "has no versions"))
             continue
         for version, values in versions.items():
             key = f"models.{name}.{version}"
             if isinstance(values, dict):
-                yield (name, version), _model_settings(key, values, problems)
+                settings = _model_settings(key, values, problems)
+                yield (name, version), replace(settings, wins=wins)
             else:
                 problems.append(Problem("config.properties", key, "is no JSON object"))
 
 
+def _snapshot(properties: Properties) -> dict[str, Any]:
+    """Return the models of a snapshot, their versions and the values of each."""
+    models = json.loads(properties.model_snapshot or "{}").get("models")
+    return models if isinstance(models, dict) else {}
+
+
 _NUMBERS: Mapping[str, str] = {
     "minWorkers": "workers",
+    "maxWorkers": "max_workers",
     "batchSize": "batch_size",
     "maxBatchDelay": "max_batch_delay",
     "responseTimeout": "response_timeout",
@@ -242,7 +301,7 @@ _NUMBERS: Mapping[str, str] = {
 
 
 def _model_settings(key: str, values: Mapping[str, Any], problems: list[Problem]) -> ModelSettings:
-    found: dict[str, int] = {}
+    found: dict[str, Any] = {}
     for name, field in _NUMBERS.items():
         value = values.get(name)
         if value is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -13,7 +14,8 @@ import click
 from hatch_mar import __version__
 from hatch_mar.cli import orderly_exit
 from hatch_mar.cli.output import say
-from hatch_mar.cli.properties import Properties, read_properties
+from hatch_mar.cli.properties import Configuration, read_properties
+from hatch_mar.cli.snapshots import newest_snapshot, snapshot_directory
 from hatch_mar.errors import HatchMarError
 
 if TYPE_CHECKING:
@@ -53,15 +55,15 @@ def _run(arguments: list[str]) -> int:
     if background.is_running():
         say("TorchServe is already running, please use torchserve --stop to stop TorchServe.")
         return 1
-    properties, remarks = _configure(options, os.environ)
+    configuration = _configure(options, os.environ)
     if not options.foreground:
         return background.start(["-m", MODULE, *arguments, "--foreground"])
-    for remark in remarks:
+    for remark in configuration.remarks:
         click.echo(f"{PROGRAM}: {remark}", err=True)
-    from hatch_mar.cli.stand_in import serve_properties  # noqa: PLC0415 - see hatch_mar.cli
+    from hatch_mar.cli.stand_in import serve_configuration  # noqa: PLC0415 - see hatch_mar.cli
 
     with background.here():
-        return serve_properties(properties)
+        return serve_configuration(configuration, snapshots=not options.no_config_snapshots)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -96,10 +98,10 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _configure(
-    options: argparse.Namespace, environ: Mapping[str, str]
-) -> tuple[Properties, list[str]]:
-    """Return what the flags and the file that they name come to, and remarks.
+def _configure(options: argparse.Namespace, environ: Mapping[str, str]) -> Configuration:
+    """Return what the flags and the file that they name come to.
+
+    Without a file, the last snapshot is what to go on with.
 
     Raises:
         HatchMarError: something that they name is not there, or the model store is not named.
@@ -115,16 +117,22 @@ def _configure(
         "enable_model_api": "true" if options.enable_model_api else None,
         "disable_token_authorization": "true" if options.disable_token_auth else None,
     }
-    properties, more = read_properties(
-        Path(config) if config is not None else None,
+    path = Path(config) if config is not None else None
+    if path is None and not options.no_config_snapshots:
+        path = newest_snapshot(snapshot_directory(environ))
+        if path is not None:
+            remarks.append(f"going on with what {path} says; --no-config-snapshots begins afresh")
+    found = read_properties(
+        path,
         environ=environ,
         overrides={key: value for key, value in overrides.items() if value is not None},
     )
+    properties = found.properties
     if properties.model_store is None:
         raise HatchMarError("Missing mandatory parameter --model-store")
     if not Path(properties.model_store).is_dir():
         raise HatchMarError(f"--model-store directory not found: {properties.model_store}")
-    return properties, [*remarks, *more]
+    return replace(found, remarks=[*remarks, *found.remarks])
 
 
 if __name__ == "__main__":

@@ -18,11 +18,13 @@ def _read(
 ) -> tuple[Properties, list[str]]:
     file = path / "config.properties"
     file.write_text(text)
-    return read_properties(file, environ=environ or {}, overrides=overrides)
+    found = read_properties(file, environ=environ or {}, overrides=overrides)
+    return found.properties, found.remarks
 
 
 def test_without_a_file_everything_is_torchserves_default() -> None:
-    assert read_properties(None, environ={}, overrides={}) == (Properties(), [])
+    found = read_properties(None, environ={}, overrides={})
+    assert (found.properties, found.texts, found.remarks) == (Properties(), {}, [])
 
 
 def test_the_file_is_read_as_java_reads_it(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import socket
+import ssl
 import stat
 import subprocess
 import sys
@@ -16,8 +17,17 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import httpx
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    load_pem_private_key,
+    pkcs12,
+)
+from cryptography.x509 import load_pem_x509_certificate
 
 from hatch_mar.api.rpc.schema import MANAGEMENT, message
+from hatch_mar.cli.certificates import find_certificate
+from hatch_mar.cli.properties import Properties
 from tests.support.archives import write_mar
 
 if TYPE_CHECKING:
@@ -71,7 +81,10 @@ class Home:
 
     def start(self, *arguments: str, **env: str) -> None:
         flags = ("--model-store", "store", "--ts-config", "config.properties", "--ncs")
-        done = self.run("--start", *flags, *arguments, **env)
+        self.start_with(*flags, *arguments, **env)
+
+    def start_with(self, *arguments: str, **env: str) -> None:
+        done = self.run("--start", *arguments, **env)
         assert done.returncode == 0, done.stdout
         self.log = self.path / f"out-{self.runs}.txt"
         self.wait_for("Model server started.")
@@ -275,3 +288,99 @@ def test_flags_without_effect_say_so(home: Home) -> None:
     text = home.log.read_text()
     assert text.count("--log-config has no effect: ") == 1
     assert text.count("vmargs has no effect: there is no Java here") == 1
+
+
+def test_a_snapshot_is_what_a_later_start_goes_on_with(home: Home) -> None:
+    write_mar(home.path / "store", "late", HANDLER, config="minWorkers: 1\nmaxWorkers: 1\n")
+    home.configure("default_workers_per_model=1\nenable_model_api=true\n")
+    flags = ("--model-store", "store", "--disable-token-auth")
+    home.start_with(*flags, "--ts-config", "config.properties", "--models", "fine-1.0.mar")
+    httpx.post(f"{home.management_url}/models?url=late-1.0.mar").raise_for_status()
+    scaling = f"{home.management_url}/models/late?min_worker=2&synchronous=true"
+    httpx.put(scaling, timeout=30).raise_for_status()
+    home.run("--stop")
+    snapshots = sorted((home.path / "logs" / "config").iterdir())
+    kinds = [path.name.rpartition("-")[2] for path in snapshots]
+    assert kinds == ["startup.cfg", "snapshot.cfg", "snapshot.cfg", "shutdown.cfg"]
+    home.start_with("--start")
+    assert f"going on with what logs/config/{snapshots[-1].name} says" in home.log.read_text()
+    home.wait_for("late 1.0: ready")
+    assert [home.described(name)["minWorkers"] for name in ("fine", "late")] == [1, 2]
+
+
+def test_without_snapshots_nothing_is_written_or_gone_on_with(home: Home) -> None:
+    home.start("--disable-token-auth")
+    home.run("--stop")
+    assert not (home.path / "logs").exists()
+
+
+@pytest.fixture
+def encrypted(home: Home) -> Home:
+    home.configure(f"inference_address=https://127.0.0.1:{home.ports[0]}\n")
+    return home
+
+
+def _ask(home: Home, certificate: Path) -> int:
+    context = ssl.create_default_context(cafile=str(certificate))
+    return httpx.post(
+        f"https://127.0.0.1:{home.ports[0]}/predictions/fine", content=b"", verify=context
+    ).status_code
+
+
+def _make_pair(directory: Path) -> tuple[Path, Path]:
+    made = find_certificate(Properties(), directory)
+    return made.certificate, made.private_key
+
+
+def test_https_with_a_pair_of_files(encrypted: Home) -> None:
+    certificate, key = _make_pair(encrypted.path)
+    with (encrypted.path / "config.properties").open("a") as file:
+        file.write(f"certificate_file={certificate}\nprivate_key_file={key}\n")
+    encrypted.start("--models", "all", "--disable-token-auth")
+    encrypted.wait_for("fine 1.0: ready")
+    assert _ask(encrypted, certificate) == 200
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(f"https://127.0.0.1:{encrypted.ports[0]}/ping")
+
+
+def test_https_with_a_keystore(encrypted: Home) -> None:
+    certificate, key = _make_pair(encrypted.path)
+    private_key = load_pem_private_key(key.read_bytes(), None)
+    assert isinstance(private_key, EllipticCurvePrivateKey)
+    store = pkcs12.serialize_key_and_certificates(
+        b"mine",
+        private_key,
+        load_pem_x509_certificate(certificate.read_bytes()),
+        None,
+        BestAvailableEncryption(b"changeit"),
+    )
+    (encrypted.path / "keystore.p12").write_bytes(store)
+    with (encrypted.path / "config.properties").open("a") as file:
+        file.write("keystore=keystore.p12\n")
+    encrypted.start("--models", "all", "--disable-token-auth")
+    encrypted.wait_for("fine 1.0: ready")
+    assert _ask(encrypted, certificate) == 200
+
+
+def test_https_with_nothing_but_the_address(encrypted: Home) -> None:
+    encrypted.start("--models", "all", "--disable-token-auth")
+    url = f"https://127.0.0.1:{encrypted.ports[0]}/ping"
+    assert httpx.get(url, verify=False).json() == {"status": "Healthy"}
+    encrypted.run("--stop")
+    assert not list((encrypted.path / "tmp").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("certificate_file=none.pem\n", "private_key_file: is missing: both files are needed"),
+        ("keystore=none.p12\n", "keystore: 'none.p12' cannot be read: No such file"),
+        ("keystore=config.properties\n", "is no PKCS #12 keystore, or keystore_pass is not its"),
+        ("keystore=k.jks\nkeystore_type=JKS\n", "keytool -importkeystore -srckeystore k.jks"),
+    ],
+)
+def test_https_with_what_cannot_be_used(encrypted: Home, text: str, message: str) -> None:
+    with (encrypted.path / "config.properties").open("a") as file:
+        file.write(text)
+    done = encrypted.run("--model-store", "store", "--ts-config", "config.properties")
+    assert (done.returncode, message in done.stdout) == (2, True), done.stdout

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import grpc
 
 from hatch_mar.api.request_ids import next_request_id
-from hatch_mar.api.rpc.pieces import stream
 from hatch_mar.api.rpc.refusals import class_of, code_of, explain
 from hatch_mar.api.rpc.schema import message
 from hatch_mar.errors import BadRequestError, PredictionFailedError, RequestError
@@ -54,7 +53,7 @@ class Inference:
         """Yield the pieces of a prediction."""
         name, version = await self._target(request, context)
         try:
-            async for response in stream(self._service, name, version, self._make(request)):
+            async for response in self._service.stream(name, version, self._make(request)):
                 yield await _answer(response, context)
         except RequestError as error:
             await _refuse(context, error)
@@ -82,7 +81,7 @@ class Inference:
         headers = [(self._sequence_header, request.sequence_id)]
         wish = self._make(request, headers)
         version = request.model_version or None
-        async for response in stream(self._service, request.model_name, version, wish):
+        async for response in self._service.stream(request.model_name, version, wish):
             if response.error:
                 text = bytes(response.body).decode(errors="replace")
                 raise PredictionFailedError(text, status=response.status)

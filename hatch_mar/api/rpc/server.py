@@ -17,6 +17,7 @@ from hatch_mar.errors import AddressInUseError, WrongTokenError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from hatch_mar.api.listeners import Certificate
     from hatch_mar.api.tokens import Tokens
 
 Purpose = Literal["management", "inference"]
@@ -32,6 +33,8 @@ class RpcAddress:
     """0 for any free one."""
     flag: str
     """The option that chose the port, to name when it is taken."""
+    certificate: Certificate | None = None
+    """None: not encrypted."""
 
 
 class RpcServer:
@@ -79,7 +82,7 @@ class RpcServer:
             self._server.add_generic_rpc_handlers((handler,))
         host = f"[{address.host}]" if ":" in address.host else address.host
         try:
-            port = self._server.add_insecure_port(f"{host}:{address.port}")
+            port = self._bind(f"{host}:{address.port}")
         except RuntimeError as error:
             raise AddressInUseError(
                 f"{host}:{address.port}: the gRPC {address.purpose} port cannot be had; choose "
@@ -87,6 +90,13 @@ class RpcServer:
             ) from error
         await self._server.start()
         return f"{host}:{port}"
+
+    def _bind(self, place: str) -> int:
+        certificate = self._address.certificate
+        if certificate is None:
+            return int(self._server.add_insecure_port(place))
+        pair = certificate.private_key.read_bytes(), certificate.certificate.read_bytes()
+        return int(self._server.add_secure_port(place, grpc.ssl_server_credentials([pair])))
 
     async def close(self, *, timeout: float) -> None:  # noqa: ASYNC109 - not a cancellation
         """Take nothing more, and return when what was accepted is answered, or cut off."""
