@@ -232,6 +232,7 @@ def make_context(options: LoadOptions) -> Context:
         options.batch_size,
         options.gpu_id,
         limit_max_image_pixels=options.limit_max_image_pixels,
+        metrics=Metrics(options.model_name, options.metrics),
         model_yaml_config=options.config,
     )
     context.trusted_pickle = options.trusted_pickle

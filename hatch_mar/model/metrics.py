@@ -1,16 +1,22 @@
 """`context.metrics`: what a handler measures, kept until the worker sends it to the door.
 
-The methods and their arguments are those of TorchServe's metrics cache.
+The methods and their arguments are those of TorchServe's metrics cache. A value that makes no sense
+is logged and left out, as there: no prediction fails because something could not be measured.
 """
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
+from hatch_mar.ts.metrics.metric_cache_errors import MetricsCacheKeyError, MetricsCacheValueError
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+
+logger = logging.getLogger("hatch_mar.model")
 
 UNITS = {
     "ms": "Milliseconds",
@@ -24,6 +30,11 @@ UNITS = {
     "": "unit",
 }
 """Short names of units, and how TorchServe writes them; other units stay as they are."""
+DEFAULT_METRICS: Sequence[Mapping[str, Any]] = tuple(
+    {"name": name, "unit": "ms", "type": "gauge", "dimensions": ["ModelName", "Level"]}
+    for name in ("HandlerTime", "PredictionTime")
+)
+"""What is declared wherever a handler runs."""
 TIME_UNITS = ("ms", "s")
 SIZE_UNITS = ("B", "kB", "MB", "GB")
 
@@ -99,16 +110,13 @@ class Metric:
     def add_or_update(
         self, value: float, dimension_values: Sequence[Any] = (), request_id: str = ""
     ) -> None:
-        """Report `value` with one label value per label name.
-
-        Raises:
-            ValueError: there are more or fewer values than names.
-        """
+        """Report `value` with one label value per label name."""
         if len(dimension_values) != len(self.dimension_names):
-            raise ValueError(
-                f"metric {self.metric_name!r}: has the dimensions {self.dimension_names}, "
-                f"got the values {list(dimension_values)}"
+            logger.error(
+                "metric %r: has the dimensions %s, got the values %s",
+                *(self.metric_name, self.dimension_names, list(dimension_values)),
             )
+            return
         labels = zip(self.dimension_names, map(str, dimension_values), strict=True)
         self._metrics.record(
             self.metric_name,
@@ -130,12 +138,18 @@ class Metric:
 class Metrics:
     """All metrics of one model in one worker."""
 
-    def __init__(self, model_name: str) -> None:
-        """Label everything with `model_name`, as TorchServe does."""
+    def __init__(self, model_name: str, declared: Iterable[Mapping[str, Any]] = ()) -> None:
+        """Label everything with `model_name`, as TorchServe does.
+
+        `declared` are those that `metrics.yaml` has: `name`, `unit`, `type`, `dimensions` each.
+        """
         self.model_name = model_name
         self.request_ids: Mapping[int, str] = {}
         self._declared: dict[tuple[MetricTypes, str], Metric] = {}
         self._measurements: list[Measurement] = []
+        for one in (*DEFAULT_METRICS, *declared):
+            kind = MetricTypes(one["type"])
+            self.add_metric_to_cache(one["name"], one["unit"], one["dimensions"], kind)
 
     def record(
         self,
@@ -149,12 +163,11 @@ class Metrics:
     ) -> None:
         """Keep a measurement until the next `drain`, in types that JSON can say.
 
-        Raises:
-            TypeError, ValueError: `value` is no number (one of NumPy or torch is), or there is no
-                such type of metric.
+        What is no number (one of NumPy or torch is), what would make a counter shrink, and what has
+        no known type is logged instead.
         """
-        self._measurements.append(
-            Measurement(
+        try:
+            measurement = Measurement(
                 name=str(name),
                 value=float(value),
                 unit=UNITS.get(unit, str(unit)),
@@ -162,7 +175,12 @@ class Metrics:
                 dimensions=tuple(dimensions),
                 request_id=str(request_id),
             )
-        )
+            if measurement.type is MetricTypes.COUNTER and not measurement.value >= 0:
+                raise ValueError("a counter cannot shrink")  # noqa: TRY301 - one way to say it
+        except (TypeError, ValueError) as error:
+            logger.error("metric %r: not updated with %r: %s", name, value, error)  # noqa: TRY400
+        else:
+            self._measurements.append(measurement)
 
     def drain(self) -> list[Measurement]:
         """Return what was measured since the last call, oldest first."""
@@ -182,14 +200,13 @@ class Metrics:
         ids = self.request_ids
         about = ids[idx] if idx is not None and idx in ids else ",".join(ids.values())
         labels = [(str(one.name), str(one.value)) for one in dimensions or ()]
-        self.record(
-            name,
-            value,
-            unit=unit,
-            metric_type=metric_type,
-            dimensions=[*labels, ("ModelName", self.model_name), ("Level", "Model")],
-            request_id=about,
-        )
+        own = [label for label, _ in labels]
+        labels += [
+            (label, text)
+            for label, text in (("ModelName", self.model_name), ("Level", "Model"))
+            if label not in own
+        ]
+        self._add(name, value, unit, labels, metric_type, about)
 
     def add_counter(
         self,
@@ -239,8 +256,11 @@ class Metrics:
         self.add_metric(name, value, "percent", idx, dimensions, metric_type)
 
     def add_error(self, name: str, value: float, dimensions: Iterable[Any] | None = None) -> None:
-        """Count errors."""
-        self.add_metric(name, value, "", None, dimensions, MetricTypes.COUNTER)
+        """Count errors: they are about no request, and their level says so."""
+        labels = [(str(one.name), str(one.value)) for one in dimensions or ()]
+        if "Level" not in [label for label, _ in labels]:
+            labels.append(("Level", "Error"))
+        self._add(name, value, "", labels, MetricTypes.COUNTER, "")
 
     def add_metric_to_cache(
         self,
@@ -249,21 +269,51 @@ class Metrics:
         dimension_names: Sequence[str] = (),
         metric_type: MetricTypes = MetricTypes.COUNTER,
     ) -> Metric:
-        """Declare a metric; a second declaration of the same name and type returns the first."""
+        """Declare a metric; it takes the place of one of the same name and type."""
         metric = Metric(self, metric_name, unit, dimension_names, metric_type)
-        return self._declared.setdefault((metric_type, metric_name), metric)
+        self._declared[metric_type, metric_name] = metric
+        return metric
 
     def get_metric(
         self, metric_name: str, metric_type: MetricTypes = MetricTypes.COUNTER
     ) -> Metric:
-        """Return a declared metric.
+        """Return a metric that was declared, here or in `metrics.yaml`, or added once.
 
         Raises:
-            KeyError: it was not declared with this type.
+            MetricsCacheKeyError: there is none with this type.
         """
-        return self._declared[metric_type, metric_name]
+        try:
+            return self._declared[metric_type, metric_name]
+        except KeyError:
+            kind = getattr(metric_type, "value", metric_type)
+            raise MetricsCacheKeyError(
+                f"there is no {kind} {metric_name!r}; declare it with add_metric_to_cache"
+            ) from None
+
+    def _add(  # noqa: PLR0917 - private, and called for every measurement
+        self,
+        name: str,
+        value: float,
+        unit: str,
+        labels: Sequence[tuple[str, str]],
+        metric_type: MetricTypes,
+        request_id: str,
+    ) -> None:
+        if (metric_type, name) not in self._declared:
+            names = [label for label, _ in labels]
+            self._declared[metric_type, name] = Metric(self, name, unit, names, metric_type)
+        self.record(
+            name,
+            value,
+            unit=unit,
+            metric_type=metric_type,
+            dimensions=labels,
+            request_id=request_id,
+        )
 
 
 def _check_unit(name: str, unit: str, allowed: Sequence[str]) -> None:
     if unit not in allowed:
-        raise ValueError(f"metric {name!r}: the unit must be one of {', '.join(allowed)}: {unit!r}")
+        raise MetricsCacheValueError(
+            f"metric {name!r}: the unit must be one of {', '.join(allowed)}: {unit!r}"
+        )

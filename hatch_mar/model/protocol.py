@@ -106,6 +106,8 @@ class LoadOptions:
     isolate: bool | None = None
     """Re-run a failed batch in halves so that a bad item fails alone; None: where that is safe."""
     envelope: str | None = None
+    metrics: Sequence[Mapping[str, Any]] = ()
+    """What `metrics.yaml` declares for handlers: name, unit, type, dimensions."""
     install_hooks: bool = True
     """Whether `install_packages` and `unpack_dependencies` of a handler may run."""
     trusted_pickle: Sequence[str] = ()

@@ -66,6 +66,11 @@ def pack_request(number: int, request: Request) -> list[Buffer]:
     return pieces
 
 
+def read_request_id(packed: Sequence[Buffer]) -> str:
+    """Return the id of a request that `pack_request` has made ready."""
+    return str(packed[1], "utf-8", "replace")
+
+
 def encode_requests(packed: Iterable[list[Buffer]]) -> Iterator[bytes]:
     """Join packed requests into PREDICT frames: one, unless they are large."""
     pieces: list[Buffer] = [b""]

@@ -95,6 +95,8 @@ class Delivery:
         if jobs:
             self._metrics.queue_time = batch.started - jobs[-1].arrived
             self._metrics.worker_thread_time = seat.since - batch.started - batch.seconds
+            if not batch.responses[0].error:
+                self._metrics.note_prediction(self._model, batch.seconds, jobs)
 
     def _match(self, seat: Seat, batch: Batch) -> list[Job]:
         """Take the jobs of a batch from their worker: its oldest ones, if it keeps an order."""

@@ -74,6 +74,7 @@ def make_options(
         decode_input_request=settings.decode_input_request,
         isolate=config.isolate,
         envelope=settings.envelope,
+        metrics=settings.model_metrics,
         install_hooks=settings.install_hooks,
         trusted_pickle=() if seal is None else tuple(seal.trusted_pickle),
         examples=() if seal is None else tuple(example.as_dict() for example in seal.examples),

@@ -47,32 +47,32 @@ class Machine:
         before, self._load = self._load, read_load()
         total = self._load.total - before.total
         busy = 100 * (self._load.busy - before.busy) / total if total else 0.0
-        yield gauge("CPUUtilization", "Percent", [(self._labels, busy)])
+        yield gauge("CPUUtilization", [(self._labels, busy)])
 
     def _memory(self) -> Iterator[Family]:
         total, available = read_memory()
         used = total - available
-        yield gauge("MemoryUsed", "Megabytes", [(self._labels, used)])
-        yield gauge("MemoryAvailable", "Megabytes", [(self._labels, available)])
-        yield gauge("MemoryUtilization", "Percent", [(self._labels, 100 * used / total)])
+        yield gauge("MemoryUsed", [(self._labels, used)])
+        yield gauge("MemoryAvailable", [(self._labels, available)])
+        yield gauge("MemoryUtilization", [(self._labels, 100 * used / total)])
 
     def _disk(self) -> Iterator[Family]:
         usage = shutil.disk_usage("/")
-        yield gauge("DiskUsage", "Gigabytes", [(self._labels, usage.used / _GIB)])
+        yield gauge("DiskUsage", [(self._labels, usage.used / _GIB)])
         share = 100 * usage.used / (usage.used + usage.free)
-        yield gauge("DiskUtilization", "Percent", [(self._labels, share)])
-        yield gauge("DiskAvailable", "Gigabytes", [(self._labels, usage.free / _GIB)])
+        yield gauge("DiskUtilization", [(self._labels, share)])
+        yield gauge("DiskAvailable", [(self._labels, usage.free / _GIB)])
 
     def _gpus(self) -> Iterator[Family]:
         usages = [(device, measure(device)) for device in self._devices()]
         rows = [(self._label(device), usage) for device, usage in usages if usage is not None]
         if rows:
             shares = [(labels, usage.memory_share) for labels, usage in rows]
-            yield gauge("GPUMemoryUtilization", "Percent", shares)
+            yield gauge("GPUMemoryUtilization", shares)
             used = [(labels, usage.memory) for labels, usage in rows]
-            yield gauge("GPUMemoryUsed", "Megabytes", used)
+            yield gauge("GPUMemoryUsed", used)
             busy = [(labels, usage.busy) for labels, usage in rows]
-            yield gauge("GPUUtilization", "Percent", busy)
+            yield gauge("GPUUtilization", busy)
 
     def _label(self, device: Device) -> Labels:
         level, *others = self._labels

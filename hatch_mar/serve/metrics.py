@@ -7,16 +7,42 @@ is counted per request is a plain number; everything else is worked out when som
 
 from __future__ import annotations
 
+import logging
 import socket
-from typing import TYPE_CHECKING, Any, NamedTuple
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
+
+from hatch_mar.serve.metrics_config import (
+    DEFAULT,
+    HOSTNAME,
+    KINDS,
+    Kind,
+    MetricsConfig,
+    MetricSpec,
+    is_label_name,
+    is_metric_name,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-_MICROSECONDS = 1e6
+    from hatch_mar.serve.batcher import Job
+
+logger = logging.getLogger("hatch_mar.serve")
+
+Mode = Literal["prometheus", "log", "legacy"]
+"""TorchServe's `metrics_mode`: where metrics are published; `legacy` publishes three and logs."""
+LEGACY = (
+    "ts_inference_requests_total",
+    "ts_inference_latency_microseconds",
+    "ts_queue_latency_microseconds",
+)
+MICROSECONDS, MILLISECONDS = 1e6, 1e3
+PREDICTION_TIME = "PredictionTime"
 _BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
-"""Bounds of a handler's histograms: those of TorchServe's client library."""
-_KINDS = {"counter", "gauge", "histogram"}
+"""Bounds of histograms: those of TorchServe's client library."""
+_PLAIN_FROM, _PLAIN_TO = 1e-3, 1e7
+"""Between these Java writes numbers without an exponent (`Double.toString`)."""
 
 Labels = tuple[tuple[str, str], ...]
 
@@ -48,20 +74,40 @@ class Tally:
 
 
 class Metrics:
-    """Everything a runner counts."""
+    """Everything a runner counts, published when somebody asks."""
 
-    def __init__(self, *, hostname: str | None = None) -> None:
-        """Start at zero; `hostname` is the value of that label."""
+    mode: Mode = "prometheus"
+
+    def __init__(
+        self,
+        *,
+        hostname: str | None = None,
+        config: MetricsConfig = DEFAULT,
+        auto_detect: bool = True,
+    ) -> None:
+        """Start at zero.
+
+        Args:
+            hostname: the value of that label.
+            config: which metrics are published, and as what.
+            auto_detect: whether handlers' metrics that `config` does not have are, too.
+        """
         self.hostname = hostname or socket.gethostname()
+        self.config = config
         self.queue_time = 0.0
         """Seconds that the last request begun had waited."""
         self.worker_thread_time = 0.0
         """Seconds that the last batch took beyond the handler's own time."""
+        self._auto_detect = auto_detect
         self._tallies: dict[tuple[str, str | None], Tally] = {}
         self._responses = [0] * 10
         self._load_times: dict[str, float] = {}
-        self._own: dict[str, HandlerMetric] = {}
+        self._prediction_times: dict[str, float] = {}
+        self._own = {name: Series(spec) for name, spec in config.backend.items()}
+        self._refused: set[str] = set()
         self._collectors: list[Callable[[], Iterable[Family]]] = []
+        prediction = config.backend.get(PREDICTION_TIME)
+        self._each_prediction = prediction is not None and prediction.kind != "gauge"
 
     def tally(self, model: str, version: str | None) -> Tally:
         """Return the tally of a model under a version as paths name it: None without one."""
@@ -75,107 +121,172 @@ class Metrics:
         """Note how long a worker took to load its model."""
         self._load_times[worker] = seconds
 
+    def note_prediction(self, model: str, seconds: float, jobs: Sequence[Job]) -> None:  # noqa: ARG002 - for those who log
+        """Note how long the worker was at a batch, the requests of `jobs`."""
+        self._prediction_times[model] = seconds
+        if self._each_prediction:
+            labels = model, "Model", self.hostname
+            self._own[PREDICTION_TIME].add(labels, seconds * MILLISECONDS)
+
     def add_collector(self, collect: Callable[[], Iterable[Family]]) -> None:
         """Ask `collect` for further metrics whenever somebody reads them."""
         self._collectors.append(collect)
 
     def record(self, sample: Mapping[str, Any]) -> None:
-        """Take one measurement of a handler, as `Measured.as_dict` gives it."""
-        labels = tuple((str(name), str(value)) for name, value in sample["dimensions"])
-        names = {name for name, _ in labels}
-        if "Hostname" not in names:
-            labels += (("Hostname", self.hostname),)
-        metric = self._own.get(sample["name"])
-        if metric is None:
-            kind = str(sample["type"])
-            metric = HandlerMetric(kind if kind in _KINDS else "gauge", str(sample["unit"]))
-            self._own[str(sample["name"])] = metric
-        metric.add(labels, float(sample["value"]))
+        """Take one measurement of a handler, as `Measured.as_dict` gives it.
+
+        What cannot be published is left out, and said once.
+        """
+        name = str(sample["name"])
+        try:
+            series = self._own.get(name)
+            if series is None:
+                if not self._auto_detect:
+                    return
+                series = self._detect(name, sample)
+            series.add_named(self._complete(sample["dimensions"]), float(sample["value"]))
+        except ValueError as error:
+            if name not in self._refused:
+                self._refused.add(name)
+                logger.warning("metric %r is not published: %s", name, error)
 
     def expose(self, names: Sequence[str] = ()) -> str:
-        """Write everything, or the metrics called `names`, in the text format 0.0.4."""
+        """Write everything, or the samples called `names`, in the text format 0.0.4."""
         return "".join(
             write_family(family)
-            for family in self.collect()
-            if not names or _is_asked_for(family, names)
+            for family in (_select(one, names) if names else one for one in self.collect())
+            if family.samples or not names
         )
 
     def collect(self) -> Iterator[Family]:
-        """Yield every metric."""
+        """Yield every metric that is published."""
+        found = {family.name: family for family in self.measure()}
+        for name, spec in self.config.frontend.items():
+            yield self._publish(spec, found.get(name))
+        for model, seconds in self._prediction_times.items():
+            if PREDICTION_TIME in self._own and not self._each_prediction:
+                labels = model, "Model", self.hostname
+                self._own[PREDICTION_TIME].add(labels, round(seconds * MILLISECONDS, 2))
+        for _, series in sorted(self._own.items()):
+            yield series.family()
+
+    def measure(self) -> Iterator[Family]:
+        """Yield what the server itself knows, declared or not."""
         yield from self._frontend()
-        for name, metric in sorted(self._own.items()):
-            yield metric.family(name)
         for collect in self._collectors:
             yield from collect()
+
+    def host_labels(self) -> Labels:
+        """Return the labels of what concerns the whole machine."""
+        return (("Level", "Host"), (HOSTNAME, self.hostname))
+
+    def _publish(self, spec: MetricSpec, family: Family | None) -> Family:
+        """Return what is known of `spec`, with its own names for the labels."""
+        samples = [
+            (suffix, _label(spec.dimensions, [value for _, value in labels]), amount)
+            for suffix, labels, amount in (family.samples if family else ())
+            if len(labels) == len(spec.dimensions)
+        ]
+        return Family(spec.name, spec.kind, spec.help, samples)
+
+    def _complete(self, dimensions: Sequence[Sequence[str]]) -> Labels:
+        labels = tuple((str(name), str(value)) for name, value in dimensions)
+        if any(name == HOSTNAME for name, _ in labels):
+            return labels
+        return (*labels, (HOSTNAME, self.hostname))
+
+    def _detect(self, name: str, sample: Mapping[str, Any]) -> Series:
+        """Begin a series for a handler's metric that nobody has declared."""
+        if name in self.config.frontend:
+            raise ValueError("the server has one of that name")
+        if not is_metric_name(name):
+            raise ValueError("use letters, digits and underscores")
+        kind = sample["type"]
+        spec = MetricSpec(
+            name=name,
+            kind=cast("Kind", kind) if kind in KINDS else "gauge",
+            unit=str(sample["unit"]),
+            dimensions=(),
+        )
+        self._own[name] = series = Series(spec, declared=False)
+        return series
 
     def _frontend(self) -> Iterator[Family]:
         host = self.host_labels()
         for status in (2, 4, 5):
-            value = self._responses[status]
-            yield _counter(f"Requests{status}XX", "Count", [("", host, value)])
+            yield _family("counter", f"Requests{status}XX", [(host, self._responses[status])])
+        names = "model_name", "model_version", "hostname"
         rows = [
-            (self._model_labels(model, version), tally)
+            (_label(names, (model, version or "default", self.hostname)), tally)
             for (model, version), tally in sorted(
                 self._tallies.items(), key=lambda item: (item[0][0], item[0][1] or "")
             )
+            if tally.requests
         ]
-        yield _counter(
-            "ts_inference_requests_total",
-            "Count",
-            [("", labels, tally.requests) for labels, tally in rows if tally.requests],
+        requests, latency, queue = LEGACY
+        yield _family("counter", requests, [(labels, one.requests) for labels, one in rows])
+        yield _family(
+            "counter", latency, [(labels, one.inference * MICROSECONDS) for labels, one in rows]
         )
-        yield _counter(
-            "ts_inference_latency_microseconds",
-            "Microseconds",
-            [
-                ("", labels, tally.inference * _MICROSECONDS)
-                for labels, tally in rows
-                if tally.requests
-            ],
+        yield _family(
+            "counter", queue, [(labels, one.queue * MICROSECONDS) for labels, one in rows]
         )
-        yield _counter(
-            "ts_queue_latency_microseconds",
-            "Microseconds",
-            [("", labels, tally.queue * _MICROSECONDS) for labels, tally in rows if tally.requests],
-        )
-        yield gauge("QueueTime", "Milliseconds", [(host, self.queue_time * 1000)])
-        yield gauge("WorkerThreadTime", "Milliseconds", [(host, self.worker_thread_time * 1000)])
-        yield gauge(
+        yield _family("gauge", "QueueTime", [(host, self.queue_time * MILLISECONDS)])
+        yield _family("gauge", "WorkerThreadTime", [(host, self.worker_thread_time * MILLISECONDS)])
+        yield _family(
+            "gauge",
             "WorkerLoadTime",
-            "Milliseconds",
             [
-                ((("WorkerName", worker), *host), seconds * 1000)
+                ((("WorkerName", worker), *host), seconds * MILLISECONDS)
                 for worker, seconds in sorted(self._load_times.items())
             ],
         )
 
-    def host_labels(self) -> Labels:
-        """Return the labels of what concerns the whole machine."""
-        return (("Level", "Host"), ("Hostname", self.hostname))
 
-    def _model_labels(self, model: str, version: str | None) -> Labels:
-        return (
-            ("model_name", model),
-            ("model_version", version or "default"),
-            ("hostname", self.hostname),
-        )
+class Series:
+    """The values of one metric that are kept from event to event, by labels."""
 
-
-class HandlerMetric:
-    """One metric that handlers report, over all workers."""
-
-    def __init__(self, kind: str, unit: str) -> None:
-        """Start without a value."""
-        self._kind = kind
-        self._unit = unit
+    def __init__(self, spec: MetricSpec, *, declared: bool = True) -> None:
+        """Start without a value; what was not declared brings the names of its own labels."""
+        self.spec = spec
+        self._declared = declared
         self._values: dict[Labels, float] = {}
         self._histograms: dict[Labels, list[float]] = {}
 
-    def add(self, labels: Labels, value: float) -> None:
+    def add_named(self, labels: Labels, value: float) -> None:
+        """Take a value with the names that its labels have where it was measured.
+
+        Raises:
+            ValueError: these are no labels of this metric, or a counter would shrink.
+        """
+        if self._declared:
+            self.add([text for _, text in labels], value)
+            return
+        for name, _ in labels:
+            if not is_label_name(name):
+                raise ValueError(f"{name!r} is no name of a label")
+        if len({name for name, _ in labels}) < len(labels):
+            raise ValueError("it has two labels of one name")
+        self._add(labels, value)
+
+    def add(self, values: Sequence[str], value: float) -> None:
+        """Take a value with the values of its labels, in the declared order.
+
+        Raises:
+            ValueError: there are more or fewer than labels, or a counter would shrink.
+        """
+        names = self.spec.dimensions
+        if len(values) != len(names):
+            raise ValueError(f"has the dimensions {', '.join(names)}, got {', '.join(values)}")
+        self._add(_label(names, values), value)
+
+    def _add(self, labels: Labels, value: float) -> None:
         """Add to a counter, set a gauge, count in a histogram."""
-        if self._kind == "gauge":
+        if self.spec.kind == "gauge":
             self._values[labels] = value
-        elif self._kind == "counter":
+        elif self.spec.kind == "counter":
+            if not value >= 0:
+                raise ValueError(f"a counter cannot grow by {value}")
             self._values[labels] = self._values.get(labels, 0.0) + value
         else:
             counts = self._histograms.setdefault(labels, [0.0] * (len(_BUCKETS) + 2))
@@ -184,23 +295,23 @@ class HandlerMetric:
             counts[-2] += 1
             counts[-1] += value
 
-    def family(self, name: str) -> Family:
-        """Return what is to be written under `name`."""
+    def family(self) -> Family:
+        """Return what is to be written."""
+        spec = self.spec
         samples = [("", labels, value) for labels, value in sorted(self._values.items())]
         for labels, counts in sorted(self._histograms.items()):
-            bounds = [*map(_number, _BUCKETS), "+Inf"]
+            bounds = [*map(java_number, _BUCKETS), "+Inf"]
             samples += [
                 ("_bucket", (*labels, ("le", bound)), count)
                 for bound, count in zip(bounds, counts, strict=False)
             ]
             samples += [("_count", labels, counts[-2]), ("_sum", labels, counts[-1])]
-        return Family(name, self._kind, _help(self._kind, self._unit), samples)
+        return Family(spec.name, spec.kind, spec.help, samples)
 
 
-def gauge(name: str, unit: str, samples: Iterable[tuple[Labels, float]]) -> Family:
-    """Make a gauge of (labels, value) pairs."""
-    rows = [("", labels, value) for labels, value in samples]
-    return Family(name, "gauge", _help("gauge", unit), rows)
+def gauge(name: str, samples: Iterable[tuple[Labels, float]]) -> Family:
+    """Make a gauge of (labels, value) pairs; its help is that of its declaration."""
+    return _family("gauge", name, samples)
 
 
 def write_family(family: Family) -> str:
@@ -211,30 +322,37 @@ def write_family(family: Family) -> str:
     ]
     for suffix, labels, value in family.samples:
         pairs = "".join(f'{name}="{_escape(text, quote=True)}",' for name, text in labels)
-        lines.append(f"{family.name}{suffix}{{{pairs}}} {_number(value)}")
+        lines.append(f"{family.name}{suffix}{{{pairs}}} {java_number(value)}")
     return "\n".join(lines) + "\n"
 
 
-def _counter(name: str, unit: str, samples: Sequence[tuple[str, Labels, float]]) -> Family:
-    return Family(name, "counter", _help("counter", unit), samples)
-
-
-def _help(kind: str, unit: str) -> str:
-    return f"Torchserve prometheus {kind} metric with unit: {unit}"
-
-
-def _is_asked_for(family: Family, names: Sequence[str]) -> bool:
-    suffixes = {suffix for suffix, _, _ in family.samples} | {""}
-    return any(family.name + suffix in names for suffix in suffixes)
-
-
-def _number(value: float) -> str:
-    """Write a number as Java's client does: always with a point."""
+def java_number(value: float) -> str:
+    """Write a number as Java's client does: `1.0`, `1.23456789E7`."""
+    value = float(value)
     if value != value:  # noqa: PLR0124 - the one number that differs from itself
         return "NaN"
     if value in {float("inf"), float("-inf")}:
         return "+Inf" if value > 0 else "-Inf"
-    return repr(float(value))
+    if value == 0 or _PLAIN_FROM <= abs(value) < _PLAIN_TO:
+        return repr(value)
+    sign, digits, _ = Decimal(repr(value)).normalize().as_tuple()
+    text = "".join(map(str, digits))
+    exponent = Decimal(repr(value)).adjusted()
+    return f"{'-' * sign}{text[0]}.{text[1:] or '0'}E{exponent}"
+
+
+def _family(kind: Kind, name: str, rows: Iterable[tuple[Labels, float]]) -> Family:
+    return Family(name, kind, "", [("", labels, value) for labels, value in rows])
+
+
+def _label(names: Sequence[str], values: Sequence[str]) -> Labels:
+    return tuple(zip(names, values, strict=True))
+
+
+def _select(family: Family, names: Sequence[str]) -> Family:
+    """Return the samples whose own names are asked for: of a histogram `..._count`, not its."""
+    samples = [one for one in family.samples if family.name + one[0] in names]
+    return family._replace(samples=samples)
 
 
 def _escape(text: str, *, quote: bool = False) -> str:

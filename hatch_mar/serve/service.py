@@ -70,8 +70,9 @@ class Service:
         self._models: dict[str, ServedModel] = {}
         self._routes: dict[tuple[str, str | None], Route] = {}
         self._placement: Placement | None = None
-        machine = Machine(self.metrics.host_labels(), lambda: self._devices().devices)
-        self.metrics.add_collector(machine.collect)
+        if self.settings.system_metrics:
+            machine = Machine(self.metrics.host_labels(), lambda: self._devices().devices)
+            self.metrics.add_collector(machine.collect)
 
     async def register(self, deployment: Deployment) -> None:
         """Start the workers of `deployment`, and return when every one of them is ready.

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import sys
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 Device = Literal["auto", "cpu", "gpu"]
 
@@ -34,6 +34,10 @@ class ServiceSettings:
     """`service_envelope` of config.properties: wraps every model's handler."""
     check_examples: bool = True
     """Whether golden examples are checked before a model is ready."""
+    model_metrics: Sequence[Mapping[str, Any]] = ()
+    """What `metrics.yaml` declares for handlers: name, unit, type, dimensions."""
+    system_metrics: bool = True
+    """Whether the machine's processor, memory, disk and GPUs are among the metrics."""
     python: str = sys.executable
     """Interpreter of the workers, where a deployment names none of its own."""
     environ: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))

@@ -76,14 +76,36 @@ def test_the_type_can_be_said_by_its_name(metrics: Metrics) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [("M", "much", "ms"), ("M", 1, "ms", None, None, "no such type")]
+    ("arguments", "said"),
+    [
+        (("M", "much", "ms"), "much"),
+        (("M", None, "ms"), "None"),
+        (("M", 1, "ms", None, None, "no such type"), "no such type"),
+        (("M", -1, "count"), "cannot shrink"),
+        (("M", float("nan"), "count"), "cannot shrink"),
+    ],
 )
-def test_what_cannot_be_sent_is_refused_where_it_is_measured(
-    metrics: Metrics, arguments: tuple[Any, ...]
+def test_what_makes_no_sense_is_logged_and_no_prediction_fails(
+    metrics: Metrics,
+    caplog: pytest.LogCaptureFixture,
+    arguments: tuple[Any, ...],
+    said: str,
 ) -> None:
-    with pytest.raises(ValueError, match=r"much|no such type"):
-        metrics.add_metric(*arguments)
+    metrics.add_metric(*arguments)
     assert metrics.drain() == []
+    assert said in caplog.text
+
+
+def test_errors_are_about_no_request(metrics: Metrics) -> None:
+    metrics.add_error("E", 1)
+    measured = only(metrics)
+    assert measured["dimensions"] == [["Level", "Error"]]
+    assert not measured["requestId"]
+
+
+def test_own_dimensions_take_the_place_of_the_usual_ones(metrics: Metrics) -> None:
+    metrics.add_counter("Hits", 1, None, [Dimension("Level", "Own")])
+    assert only(metrics)["dimensions"] == [["Level", "Own"], ["ModelName", "digits"]]
 
 
 @pytest.mark.parametrize("method", ["add_time", "add_size"])
@@ -122,15 +144,34 @@ def test_a_declared_metric(metrics: Metrics) -> None:
     }
 
 
-def test_a_metric_is_declared_once(metrics: Metrics) -> None:
-    first = metrics.add_metric_to_cache("Size", "MB", ["Layer"])
-    assert metrics.add_metric_to_cache("Size", "MB", ["Layer"]) is first
-    assert metrics.get_metric("Size") is first
+def test_the_last_declaration_counts(metrics: Metrics) -> None:
+    metrics.add_metric_to_cache("Size", "MB", ["Layer"])
+    last = metrics.add_metric_to_cache("Size", "MB", ["Block", "Layer"])
+    assert metrics.get_metric("Size") is last
+
+
+def test_what_was_added_once_can_be_got(metrics: Metrics) -> None:
+    metrics.add_counter("Hits", 1, None, [Dimension("Kind", "good")])
+    metrics.drain()
+    metrics.get_metric("Hits").add_or_update(2, ["bad", "digits", "Model"])
+    assert only(metrics)["dimensions"][0] == ["Kind", "bad"]
+
+
+@pytest.mark.parametrize("name", ["HandlerTime", "PredictionTime"])
+def test_what_every_model_has_can_be_got(metrics: Metrics, name: str) -> None:
+    assert metrics.get_metric(name, MetricTypes.GAUGE).dimension_names == ["ModelName", "Level"]
+
+
+def test_what_the_operator_declared_can_be_got() -> None:
+    declared = {"name": "Hits", "unit": "count", "type": "counter", "dimensions": ["Kind"]}
+    metrics = Metrics("digits", [declared])
+    metrics.get_metric("Hits").add_or_update(1, ["good"])
+    assert only(metrics)["dimensions"] == [["Kind", "good"]]
 
 
 def test_a_metric_of_another_type_was_not_declared(metrics: Metrics) -> None:
     metrics.add_metric_to_cache("Size", "MB")
-    with pytest.raises(KeyError):
+    with pytest.raises(KeyError, match="no gauge 'Size'"):
         metrics.get_metric("Size", MetricTypes.GAUGE)
 
 
@@ -145,10 +186,13 @@ def test_a_request_that_is_not_in_the_batch_means_all(metrics: Metrics) -> None:
     assert only(metrics)["requestId"] == "one,two"
 
 
-def test_values_must_match_the_dimensions(metrics: Metrics) -> None:
+def test_values_must_match_the_dimensions(
+    metrics: Metrics, caplog: pytest.LogCaptureFixture
+) -> None:
     metric = metrics.add_metric_to_cache("Size", "MB", ["Layer"])
-    with pytest.raises(ValueError, match="'Size': has the dimensions"):
-        metric.add_or_update(3, ["a", "b"])
+    metric.add_or_update(3, ["a", "b"])
+    assert metrics.drain() == []
+    assert "'Size': has the dimensions ['Layer']" in caplog.text
 
 
 def test_a_dimension_reads_as_in_the_logs() -> None:
