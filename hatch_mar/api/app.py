@@ -19,6 +19,7 @@ from hatch_mar.api.guard import InferenceGate
 from hatch_mar.api.health import Readiness
 from hatch_mar.api.inference import DescriptionRoute, PredictionRoute
 from hatch_mar.api.kserve import KServe
+from hatch_mar.api.metrics import metrics_routes
 from hatch_mar.api.openapi import describe_api
 from hatch_mar.api.street import Street, respond
 from hatch_mar.errors import (
@@ -42,7 +43,6 @@ if TYPE_CHECKING:
 
 MAX_BODY = 6_553_500
 """TorchServe's `max_request_size` and `max_response_size`, in bytes."""
-_METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _CLIENT_GONE = 499
 _METHOD_NOT_ALLOWED = 405
 _ANY_METHOD = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
@@ -97,7 +97,7 @@ def create_app(
     if management is not None:
         routes += management.routes()
     if metrics:
-        routes.append(_metrics_route(service))
+        routes += metrics_routes(service.metrics, _ANY_METHOD)
     app = Starlette(routes=routes, exception_handlers=_ANSWERS)
     app.router.redirect_slashes = False
     inner: ASGIApp = app if tokens is None else InferenceGate(app, tokens)
@@ -135,14 +135,6 @@ def _description_routes(description: Answer) -> list[BaseRoute]:
         Route("/", describe, methods=["OPTIONS"]),
         Route("/api-description", describe, methods=_ANY_METHOD),
     ]
-
-
-def _metrics_route(service: Service) -> Route:
-    async def metrics(request: Request) -> Response:
-        names = request.query_params.getlist("name[]")
-        return Response(service.metrics.expose(names), headers={"content-type": _METRICS_TYPE})
-
-    return Route("/metrics", metrics)
 
 
 async def _answer_request_error(_: Request, error: Exception) -> Response:
