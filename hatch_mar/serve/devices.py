@@ -132,9 +132,17 @@ class Placement:
         return [index for index in device_ids or () if index not in known]
 
     def place(
-        self, model: str, count: int, *, device_ids: Sequence[int] | None, memory: int | None
+        self,
+        model: str,
+        count: int,
+        *,
+        device_ids: Sequence[int] | None,
+        memory: int | None,
+        stride: int = 1,
     ) -> list[Device]:
         """Reserve a device for each of `count` workers, `memory` MB each (None: unknown).
+
+        A worker that takes `stride` devices is given the first of them.
 
         Raises:
             ModelError: the memory that workers were promised would exceed a device's.
@@ -142,7 +150,9 @@ class Placement:
         devices = self.choose(device_ids, model)
         # A list of the model's own is gone through from its beginning; the common turn goes on.
         start = 0 if device_ids else self._next
-        placed = [devices[(start + turn) % len(devices)] for turn in range(count)]
+        placed = [
+            devices[(start + turn) % len(devices)] for turn in range(0, count * stride, stride)
+        ]
         reserved = dict(self._reserved)
         for device in placed:
             reserved[device.uuid] = reserved.get(device.uuid, 0) + (memory or 0)
@@ -155,7 +165,7 @@ class Placement:
                 )
         self._reserved = reserved
         if not device_ids:
-            self._next += count
+            self._next += count * stride
         return placed
 
     def release(self, device: Device, memory: int | None) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Literal
 
 from hatch_mar.errors import ModelError
 from hatch_mar.model.protocol import LoadOptions
+from hatch_mar.serve.slot import Launch
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -16,6 +18,10 @@ if TYPE_CHECKING:
     from hatch_mar.serve.deployment import Deployment
     from hatch_mar.serve.devices import Device, Placement
     from hatch_mar.serve.settings import ServiceSettings
+
+_LAUNCHED_TYPES = ("pp", "tp", "pptp")
+MOST_RANKS = 256
+_LOOPBACK_INTERFACE = "lo" if sys.platform == "linux" else "lo0"
 
 
 def count_workers(deployment: Deployment, settings: ServiceSettings, gpus: int) -> int:
@@ -32,6 +38,48 @@ def count_workers(deployment: Deployment, settings: ServiceSettings, gpus: int) 
     if config.min_workers or config.parallel_type:
         return config.min_workers or 1
     return max(gpus, 1) if settings.default_workers is None else settings.default_workers
+
+
+def count_ranks(deployment: Deployment, gpus: int) -> int:
+    """Say how many processes a worker is made of: 0 if it is one that needs no launcher.
+
+    `torchrun.nproc-per-node`, else `parallelLevel`; nothing without a `parallelType`. A model of
+    the type `custom` starts its processes itself, as in TorchServe.
+
+    Args:
+        deployment: The model.
+        gpus: How many it may use; 0 if it runs on CPU.
+
+    Raises:
+        ModelError: it wants more machines than one, or more GPUs than there are.
+    """
+    config = deployment.config
+    if config.parallel_type not in _LAUNCHED_TYPES:
+        return 0
+    torchrun = config.torchrun
+    key, ranks = "parallelLevel", config.parallel_level
+    if torchrun is not None:
+        key, ranks = "torchrun.nproc-per-node", _whole(torchrun.get("nproc-per-node"), 1)
+        if _whole(torchrun.get("nnodes"), 1) > 1:
+            raise ModelError(
+                f"{deployment.name}: model-config.yaml: torchrun.nnodes: a worker's processes are "
+                "all on one machine; set it to 1"
+            )
+    if ranks > MOST_RANKS:
+        raise ModelError(
+            f"{deployment.name}: model-config.yaml: {key}: {ranks} is more than {MOST_RANKS}"
+        )
+    if gpus and ranks > gpus:
+        raise ModelError(
+            f"{deployment.name}: model-config.yaml: {key}: {ranks} processes need as many GPUs, "
+            f"and it may use {gpus}; set it to {gpus}, or deviceType to cpu"
+        )
+    return max(ranks, 0)
+
+
+def _whole(value: object, otherwise: int) -> int:
+    """Return `value` if it is a whole number: TorchServe passes over anything else."""
+    return value if type(value) is int else otherwise
 
 
 def uses_gpu(deployment: Deployment, settings: ServiceSettings, placement: Placement) -> bool:
@@ -54,10 +102,50 @@ def uses_gpu(deployment: Deployment, settings: ServiceSettings, placement: Place
     return bool(placement.devices) and wanted != "cpu"
 
 
+def make_launch(
+    deployment: Deployment,
+    settings: ServiceSettings,
+    device: Device | None,
+    placement: Placement,
+    *,
+    model: str,
+    ranks: int,
+    check_examples: bool,
+) -> Launch:
+    """Say how the processes of a slot are started whose worker runs on `device`, or on CPU."""
+    options = make_options(
+        deployment,
+        settings,
+        gpu=device is not None,
+        check_examples=check_examples,
+        ranks=ranks,
+    )
+    return Launch(
+        model=model,
+        python=deployment.python or settings.python,
+        directory=deployment.directory,
+        environ=make_environ(deployment, settings, device, placement, ranks),
+        options=options,
+        startup_timeout=deployment.config.startup_timeout,
+        retry_timeout=deployment.config.max_retry_timeout_in_sec,
+        ranks=ranks,
+    )
+
+
 def make_options(
-    deployment: Deployment, settings: ServiceSettings, *, gpu: bool, check_examples: bool
+    deployment: Deployment,
+    settings: ServiceSettings,
+    *,
+    gpu: bool,
+    check_examples: bool,
+    ranks: int = 0,
 ) -> dict[str, Any]:
-    """Return the LOAD frame's value: `LoadOptions`, and what `hatch_mar.serve.worker.load` adds."""
+    """Return the LOAD frame's value: `LoadOptions`, and what `hatch_mar.serve.worker.load` adds.
+
+    Of a model in several processes every rank is handed every batch, unless they are the stages of
+    a pipeline: then rank 0 passes on what it has made of it. A batch that failed is not tried again
+    in halves: the ranks might not agree on what has failed.
+    """
     config, seal, manifest = deployment.config, deployment.seal, deployment.manifest
     text = _as_yaml(config.raw)
     options = LoadOptions(
@@ -72,7 +160,7 @@ def make_options(
         max_gpu_memory=config.system_max_gpu_memory,
         limit_max_image_pixels=settings.limit_max_image_pixels,
         decode_input_request=settings.decode_input_request,
-        isolate=config.isolate,
+        isolate=False if ranks and config.isolate is None else config.isolate,
         envelope=settings.envelope,
         metrics=settings.model_metrics,
         install_hooks=settings.install_hooks,
@@ -81,7 +169,8 @@ def make_options(
     )
     check = check_examples and settings.check_examples and bool(options.examples)
     mode = choose_mode(config)
-    return {**asdict(options), "check_examples": check, "config_yaml": text, "mode": mode}
+    value = {**asdict(options), "check_examples": check, "config_yaml": text, "mode": mode}
+    return {**value, "broadcast": config.parallel_type != "pp"} if ranks else value
 
 
 def choose_mode(config: ModelConfig) -> Literal["plain", "rounds", "overlapped"]:
@@ -108,10 +197,12 @@ def make_environ(
     settings: ServiceSettings,
     device: Device | None,
     placement: Placement,
+    ranks: int = 0,
 ) -> dict[str, str]:
     """Return a worker's environment: it sees its own device and no other.
 
-    A model that spreads itself over several GPUs (`parallelType`) sees all that we may use. Where
+    A model that spreads itself over several GPUs (`parallelType`) sees all that we may use; one
+    that we start several processes of sees as many, from its device on. Where
     NVML knows of no GPU nothing is hidden: there may be accelerators that it does not know.
     """
     environ = dict(settings.environ)
@@ -119,6 +210,14 @@ def make_environ(
         visible = [] if device is None else [device]
         if device is not None and deployment.config.parallel_type:
             visible = placement.choose(deployment.config.device_ids, deployment.name)
+            start = visible.index(device) if ranks else 0
+            visible = (visible[start:] + visible[:start])[: ranks or None]
         environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
         environ["CUDA_VISIBLE_DEVICES"] = ",".join(one.uuid for one in visible)
+    if ranks:
+        threads = _whole((deployment.config.torchrun or {}).get("OMP_NUMBER_THREADS"), 1)
+        environ["OMP_NUM_THREADS"] = str(threads)
+        # They are all on this machine: nobody else need reach what they listen on.
+        for library in ("GLOO", "NCCL"):
+            environ.setdefault(f"{library}_SOCKET_IFNAME", _LOOPBACK_INTERFACE)
     return environ

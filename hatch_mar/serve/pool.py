@@ -17,10 +17,10 @@ from hatch_mar.serve.channel import encode_forgotten, encode_requests, pack_requ
 from hatch_mar.serve.delivery import Delivery
 from hatch_mar.serve.frames import ChannelError
 from hatch_mar.serve.health import ModelHealth, ModelState
-from hatch_mar.serve.launch import count_workers, make_environ, make_options, uses_gpu
+from hatch_mar.serve.launch import count_ranks, count_workers, make_launch, uses_gpu
 from hatch_mar.serve.refusal import expire, mourn, refuse
 from hatch_mar.serve.sequences import SequenceHeaders
-from hatch_mar.serve.slot import Launch, Slot, State
+from hatch_mar.serve.slot import Slot, State
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -86,6 +86,7 @@ class Pool:
         self._idle = asyncio.Event()
         gpus = len(placement.choose(config.device_ids, deployment.name)) if self.uses_gpu else 0
         self.min_workers = count_workers(deployment, settings, gpus)
+        self._ranks = count_ranks(deployment, gpus)
         self.max_workers = max(config.max_workers or 0, self.min_workers)
 
     @property
@@ -347,7 +348,10 @@ class Pool:
         if self.uses_gpu:
             ids = self.config.device_ids
             name = self.deployment.name
-            placed = [*self._placement.place(name, count, device_ids=ids, memory=memory)]
+            stride = self._ranks or 1
+            placed = [
+                *self._placement.place(name, count, device_ids=ids, memory=memory, stride=stride)
+            ]
         slots = [
             self._make_slot(device, check_examples=check_examples and not position)
             for position, device in enumerate(placed)
@@ -359,17 +363,14 @@ class Pool:
         return slots
 
     def _make_slot(self, device: Device | None, *, check_examples: bool) -> Slot:
-        deployment, settings, config = self.deployment, self._settings, self.config
-        launch = Launch(
+        launch = make_launch(
+            self.deployment,
+            self._settings,
+            device,
+            self._placement,
             model=str(self),
-            python=deployment.python or settings.python,
-            directory=deployment.directory,
-            environ=make_environ(deployment, settings, device, self._placement),
-            options=make_options(
-                deployment, settings, gpu=device is not None, check_examples=check_examples
-            ),
-            startup_timeout=config.startup_timeout,
-            retry_timeout=config.max_retry_timeout_in_sec,
+            ranks=self._ranks,
+            check_examples=check_examples,
         )
         return Slot(next(_WORKER_NUMBERS), launch, self, device=device)
 

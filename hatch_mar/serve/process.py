@@ -74,9 +74,15 @@ class WorkerProcess:
     """A running worker. Everything happens on the event loop of the thread that made it."""
 
     def __init__(
-        self, *, python: str, directory: Path, environ: Mapping[str, str], listener: Listener
+        self,
+        *,
+        python: str,
+        directory: Path,
+        environ: Mapping[str, str],
+        listener: Listener,
+        ranks: int = 0,
     ) -> None:
-        """Start it, in `directory`. It waits for its LOAD frame.
+        """Start it, in `directory`: with `ranks`, the launcher of so many. It waits for its LOAD.
 
         Raises:
             OSError: it could not be started.
@@ -95,8 +101,14 @@ class WorkerProcess:
             self._map = undo.enter_context(mmap.mmap(page.fileno(), mmap.PAGESIZE))
             self._popen = subprocess.Popen(  # noqa: S603 - our own interpreter and module
                 [
-                    *(python, "-P", "-m", "hatch_mar.serve.worker"),
+                    *(
+                        python,
+                        "-P",
+                        "-m",
+                        f"hatch_mar.serve.{'worker_group' if ranks else 'worker'}",
+                    ),
                     *(str(theirs.fileno()), str(page.fileno()), str(os.getpid())),
+                    *([str(ranks)] if ranks else []),
                 ],
                 cwd=directory,
                 env=_make_environ(environ),
@@ -107,6 +119,7 @@ class WorkerProcess:
             )
             undo.pop_all()
         self._counter = memoryview(self._map).cast("Q")
+        self._ranks = ranks
         self._pidfd = _open_pidfd(self.pid)
         self._loop.add_reader(self._sock, self._on_readable)
         if self._pidfd is None:
@@ -155,12 +168,8 @@ class WorkerProcess:
             self._kill_group()
 
     def memory(self) -> int:
-        """Return its resident memory in bytes, 0 if that cannot be told."""
-        try:
-            pages = Path(f"/proc/{self.pid}/statm").read_text(encoding="ascii").split()[1]
-        except (OSError, IndexError):
-            return 0
-        return int(pages) * mmap.PAGESIZE
+        """Return its resident memory in bytes, its ranks' included; 0 if that cannot be told."""
+        return sum(map(_memory, (self.pid, *self._counter[1 : 1 + self._ranks])))
 
     def _try_send(self, data: bytes | memoryview) -> int:
         try:
@@ -237,6 +246,14 @@ class WorkerProcess:
         # Before it is reaped, so that its number cannot belong to anybody else yet.
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
+
+
+def _memory(pid: int) -> int:
+    try:
+        pages = Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1]
+    except (OSError, IndexError):
+        return 0
+    return int(pages) * mmap.PAGESIZE
 
 
 def _make_environ(environ: Mapping[str, str]) -> dict[str, str]:

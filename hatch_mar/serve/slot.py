@@ -67,6 +67,8 @@ class Launch:
     """Seconds a process may take to load the model."""
     retry_timeout: float
     """Seconds from its first death for which a worker is started again and again."""
+    ranks: int = 0
+    """Processes that the model is divided among; 0: it is in one, which is started as it is."""
 
 
 class Crew(Protocol):
@@ -183,6 +185,7 @@ class Slot:
                 directory=launch.directory,
                 environ=launch.environ,
                 listener=self,
+                ranks=launch.ranks,
             )
         except OSError as error:
             self._fail_start(f"the worker could not be started: {error}")
@@ -242,7 +245,8 @@ class Slot:
         elif frame.kind is Kind.SAMPLES:
             self._crew.on_samples(decode_json(frame.payload))
         elif frame.kind is Kind.FAILED:
-            self._failure = decode_json(frame.payload)
+            # Of a group whose ranks fail one after the other, the first one knows why.
+            self._failure = self._failure or decode_json(frame.payload)
         elif frame.kind is Kind.LOADED and self.state is State.LOADING:
             self._on_loaded()
 

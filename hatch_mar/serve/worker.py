@@ -22,7 +22,7 @@ from hatch_mar.serve.frames import Frame, FrameReader, Kind, decode_json, encode
 from hatch_mar.serve.worker_loop import DeviceLostError, Loop
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from hatch_mar.model.protocol import Servable
 
@@ -113,13 +113,17 @@ def await_load(sock: socket.socket, reader: FrameReader) -> dict[str, Any]:
     return value
 
 
-def serve(sock: socket.socket, counter: memoryview) -> int:
+def serve(
+    sock: socket.socket,
+    counter: memoryview,
+    loader: Callable[[dict[str, Any]], Servable] = load,
+) -> int:
     """Load the model, tell the door, answer until it is enough; return the exit code."""
     reader = FrameReader()
     value = await_load(sock, reader)
     batch_size, mode = value["batch_size"], value.pop("mode")
     try:
-        servable = load(value)
+        servable = loader(value)
     except BaseException as error:  # noqa: BLE001 - also a handler that calls sys.exit
         sock.sendall(encode_json(Kind.FAILED, describe_failure(error)))
         return 1
@@ -138,18 +142,23 @@ def serve(sock: socket.socket, counter: memoryview) -> int:
     return 0
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Run the worker that the door started."""
-    socket_fd, counter_fd, door = map(int, arguments)
+def prepare_process(parent: int) -> None:
+    """Make this process fit to run handlers, for as long as `parent` lives."""
     # The door decides when to stop: a terminal's Ctrl-C and a service manager's SIGTERM reach every
     # process of the group. Handlers, unlike SIG_IGN, are not inherited by programs a model starts.
     for number in _SIGNALS:
         signal.signal(number, lambda *_: None)
     spare_children()
-    die_with_door(door)
+    die_with_door(parent)
     # What a handler prints is worth reading when it is printed, also through a pipe.
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the worker that the door started."""
+    socket_fd, counter_fd, door = map(int, arguments)
+    prepare_process(door)
     with socket.socket(fileno=socket_fd) as sock, mmap.mmap(counter_fd, mmap.PAGESIZE) as shared:
         sock.set_inheritable(False)
         os.close(counter_fd)
