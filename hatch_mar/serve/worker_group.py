@@ -66,6 +66,7 @@ class Watch:
         return found.si_status if found.si_code == os.CLD_EXITED else -found.si_status
 
     def _end(self, rank: int, code: int) -> NoReturn:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # what follows is our own doing
         message = f"rank {rank} (pid {self._page[FIRST_PID + rank]}): "
         message += str(Exit(code, out_of_memory=False))
         print(f"hatch-mar: {message}", file=sys.stderr, flush=True)  # noqa: T201 - the worker's log
