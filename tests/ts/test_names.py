@@ -322,8 +322,7 @@ def test_mine():
 def test_users_own_tests_find_the_names(tmp_path: Path) -> None:
     """The plugin is an entry point of the distribution: nobody has to ask for it."""
     (tmp_path / "test_mine.py").write_text(USERS_TEST)
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "hatch_mar.ts.pytest_plugin"]
-    command += ["-p", "no:cacheprovider", "test_mine.py"]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_mine.py"]
     environ = {**os.environ, "PYTHONPATH": str(Path(hatch_mar.__file__).parents[1])}
     done = subprocess.run(
         command, cwd=tmp_path, env=environ, capture_output=True, text=True, check=False
