@@ -10,7 +10,8 @@
      ├── ModelError                   exit 5   HTTP 500
      │    ├── HandlerError            exit 5           not found, wrong shape, raised in initialize
      │    ├── GoldenError             exit 5           a golden example gave another answer
-     │    └── WorkerStartError        exit 5           the worker process died or hung while loading
+     │    ├── WorkerStartError        exit 5           the worker process died or hung while loading
+     │    └── RequirementsError       exit 5           requirements that cannot be installed
      ├── ModelArchiverError           exit 1           what `hatch_mar.archiver` raises
      ├── TargetError                  exit 6           what to serve cannot be found
      ├── AddressInUseError            exit 7
@@ -19,6 +20,7 @@
           ├── BadRequestError                  400 BadRequestException
           ├── InvalidModelError                400 InvalidModelException
           ├── DownloadArchiveError             400 DownloadArchiveException
+          ├── PackagesError                    400 ModelException
           ├── WrongTokenError                  401 InvalidKeyException
           ├── WrongHostError                   403 InvalidHostException
           ├── DefaultVersionError              403 InvalidModelVersionException
@@ -143,6 +145,10 @@ class WorkerStartError(ModelError):
     """A worker process that died or hung before its model was loaded."""
 
 
+class RequirementsError(ModelError):
+    """Requirements of a model that cannot be installed."""
+
+
 class ModelArchiverError(HatchMarError):
     """An archive that was not made, as scripts written for torch-model-archiver catch it."""
 
@@ -199,6 +205,13 @@ class DownloadArchiveError(RequestError):
 
     status = 400
     type = "DownloadArchiveException"
+
+
+class PackagesError(RequestError):
+    """A model whose requirements could not be installed, to whoever registers it."""
+
+    status = 400
+    type = "ModelException"
 
 
 class WrongTokenError(RequestError):

@@ -55,7 +55,7 @@ KNOWN_ONLY_TO: dict[str, set[str]] = {
     "yaml": {"archive", "project", "model", "serve"},
     "fsspec": {"weights"},
     "urllib3": {"weights"},
-    "filelock": {"weights"},
+    "filelock": {"weights", "serve"},
     "s3fs": {"weights"},
     "gcsfs": {"weights"},
     "adlfs": {"weights"},

@@ -24,7 +24,6 @@ from hatch_mar.cli.environment import (
     look_at_python,
     look_at_variables,
     missing_of,
-    missing_requirements,
     note,
     ok,
     problem,
@@ -219,7 +218,8 @@ def _is_installed(module: str) -> bool:
 
 
 def _look_at_requirements(name: str, archive: Archive) -> Iterator[Finding]:
-    from hatch_mar.project.requirements import logical_lines  # noqa: PLC0415 - see hatch_mar.cli
+    from hatch_mar.archive.requirements import logical_lines  # noqa: PLC0415 - see hatch_mar.cli
+    from hatch_mar.serve.requirements import find_missing  # noqa: PLC0415 - the same
 
     file = archive.manifest.requirements_file
     if file is None or file not in archive:
@@ -228,9 +228,8 @@ def _look_at_requirements(name: str, archive: Archive) -> Iterator[Finding]:
         lines = [line for _, line in logical_lines(archive.read(file))]
     except UnicodeDecodeError:
         return  # `check` says so
-    for missing in missing_requirements(lines):
-        wanted = missing.rpartition(" (")[0]
-        yield problem(name, f"{file}: {missing}", f"pip install '{wanted}'")
+    for missing in find_missing(lines):
+        yield problem(name, f"{file}: {missing}", f"pip install '{missing.wanted}'")
 
 
 def _look_at_references(

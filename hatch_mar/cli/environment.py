@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
     from packaging.requirements import Requirement
 
@@ -187,20 +187,6 @@ def look_at_models() -> Iterator[Finding]:
             yield problem("model", f"{name}: {error}", f"pip install --force-reinstall {name}")
     if not models:
         yield ok("models", "none is installed here")
-
-
-def missing_requirements(lines: Iterable[str]) -> Iterator[str]:
-    """Yield what of `lines`, as in a requirements file, is not installed here, and which is."""
-    from packaging.requirements import InvalidRequirement, Requirement  # noqa: PLC0415
-
-    for line in lines:
-        try:
-            wanted = Requirement(re.split(r"\s--", line, maxsplit=1)[0])
-        except InvalidRequirement:
-            continue  # an option: `check` looks at those
-        if not _is_met(wanted):
-            have = _version(wanted.name)
-            yield f"{line} ({f'{have} is installed' if have else 'not installed'})"
 
 
 def _our_requirements(extra: str) -> Iterator[Requirement]:

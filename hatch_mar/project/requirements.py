@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
+from hatch_mar.archive.requirements import logical_lines
 from hatch_mar.errors import Problem
 from hatch_mar.project.document import PYPROJECT, render
 from hatch_mar.project.secret import URL, conceal, find_secret
@@ -130,27 +131,6 @@ def find_flaws(data: bytes) -> Iterator[tuple[int, str]]:
     if unhashed is not None:
         number = next(number for number, line in lines if line == unhashed)
         yield number, f"'{unhashed}' {UNHASHED}"
-
-
-def logical_lines(data: bytes) -> Iterator[tuple[int, str]]:
-    """Yield the lines that mean something, joined where a backslash says so, with their numbers.
-
-    Raises:
-        UnicodeDecodeError: it is not UTF-8.
-    """
-    pending, start = "", 0
-    text = data.decode("utf-8-sig")  # pip too passes over a byte order mark
-    for number, line in enumerate(text.splitlines(), start=1):
-        start = start if pending else number
-        if line.rstrip().endswith("\\"):
-            pending += line.rstrip()[:-1]
-            continue
-        logical = re.sub(r"(^|\s)#.*$", "", pending + line).strip()
-        pending = ""
-        if logical:
-            yield start, logical
-    if pending.strip():  # the file ends where a line was to go on
-        yield start, pending.strip()
 
 
 def _flaw(line: str) -> str | None:

@@ -15,11 +15,14 @@ from hatch_mar.errors import (
     DownloadArchiveError,
     InvalidModelError,
     ModelError,
+    PackagesError,
     RegistrationError,
+    RequirementsError,
     WeightsError,
 )
 from hatch_mar.serve.aside import run_aside
 from hatch_mar.serve.rundir import prepare, remove_rundir
+from hatch_mar.serve.venvs import Environments
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -65,8 +68,11 @@ class Registry:
         cache: Cache,
         default_handler: str | None = None,
         default_workers: int = 0,
+        environments: Environments | None = None,
     ) -> None:
         """Find archives in `store`; make run directories in `root`, with weights from `cache`.
+
+        `environments` gives models the packages that they ask for; by default they get none.
 
         `default_handler` serves archives that name none; `default_workers` are started where
         neither the caller nor the archive says how many.
@@ -77,6 +83,7 @@ class Registry:
         self._cache = cache
         self._default_handler = default_handler
         self._default_workers = default_workers
+        self._environments = environments or Environments(install=False)
         self._fetched: dict[tuple[str, str], Path] = {}
         """Archives that are in the store only because their models are served."""
         self._directories: dict[tuple[str, str], Path] = {}
@@ -88,6 +95,7 @@ class Registry:
         Raises:
             ModelNotFoundError: there is no such archive, or it may not be fetched.
             DownloadArchiveError: it cannot be fetched.
+            PackagesError: what it requires cannot be installed.
             InvalidModelError: it is broken, or says too little.
             ConflictError: that version is served already.
             RegistrationError: its workers do not start. Nothing of it is left then.
@@ -203,12 +211,30 @@ class Registry:
             raise RegistrationError(
                 f"Failed to save model: {found.path.name}: {error.strerror or error}"
             ) from error
+        deployment = self._equip(deployment)
         return replace(
             deployment,
             config=_override(deployment.config, registration),
             workers=self._count_workers(deployment.config, registration),
             loaded_at_startup=False,
         )
+
+    def _equip(self, deployment: Deployment) -> Deployment:
+        """Give the model the packages that it asks for; what is missing is told in the log."""
+        told = len(deployment.warnings)
+        try:
+            deployment = self._environments.equip(deployment)
+        except BaseException as error:
+            remove_rundir(deployment.directory)
+            if not isinstance(error, RequirementsError):
+                raise
+            logger.error("%s", error)  # noqa: TRY400 - where we were is nobody's business
+            raise PackagesError(
+                f"Custom pip package installation failed for model {deployment.name}"
+            ) from error
+        for warning in deployment.warnings[told:]:
+            logger.warning("%s: %s", deployment.name, warning)
+        return deployment
 
     def _count_workers(self, config: ModelConfig, registration: Registration) -> int:
         """Say how many workers to start: the archive's own word goes before the caller's."""

@@ -17,7 +17,6 @@ from hatch_mar.cli.environment import (
     look_at_old_programs,
     look_at_python,
     look_at_variables,
-    missing_requirements,
 )
 from hatch_mar.cli.old_names import MARK
 from hatch_mar.serve.devices import read_driver
@@ -179,19 +178,6 @@ def test_what_an_environment_lacks(serving_env: Environment) -> None:
 def test_our_own_metadata_says_what_is_needed() -> None:
     assert {each.topic for each in look_at_extras()} >= {"extra serve", "extra torch", "extra onnx"}
     assert next(look_at_build_tools()).message.endswith(">=1.26.3")
-
-
-def test_requirements_that_are_not_met() -> None:
-    lines = [
-        "click>=8",
-        "click<1",
-        "no-such-package-of-anybody",
-        "nothing; python_version < '3'",
-        "--index-url x",
-    ]
-    found = list(missing_requirements(lines))
-    assert [line.partition(" (")[0] for line in found] == ["click<1", "no-such-package-of-anybody"]
-    assert found[1].endswith("(not installed)")
 
 
 # Of one model.

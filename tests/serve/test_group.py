@@ -315,7 +315,7 @@ def test_golden_examples_are_asked_of_every_rank(
     deployment = make_deployment(OBEDIENT, **TWO)
     (deployment.directory / "in").write_text("hello")
     (deployment.directory / "out").write_text("whatever")
-    example = Example(input="in", output="out", content_type="text/plain", policy="warn")
+    example = Example(input="in", output="out", content_type="application/octet-stream", policy="warn")
     deployment = replace(
         deployment,
         seal=Seal(name="m", version="1", runtime="custom", members={}, examples=(example,)),
