@@ -15,6 +15,7 @@ from hatch_mar.cli.output import say, visible
 from hatch_mar.errors import HatchMarError, ModelError
 from hatch_mar.serve import ModelStore, Registry, make_root, prepare, remove_rundirs
 from hatch_mar.serve.aside import run_aside
+from hatch_mar.serve.venvs import Environments
 from hatch_mar.weights.cache import Cache
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from hatch_mar.weights.reference import Reference
 
 _UNPACKING = "being unpacked"
+_INSTALLING = "its requirements are being looked at"
 
 
 class _StoppedError(BaseException):
@@ -60,6 +62,14 @@ class Launcher:
         self._options = options
         self._root = make_root()
         self._cache = Cache()
+        self._environments = Environments(
+            install=options.install_requirements,
+            remedy=(
+                "set install_py_dep_per_model=true"
+                if options.as_torchserve
+                else "start with --install-requirements"
+            ),
+        )
         self.registry = Registry(
             service,
             store=ModelStore(options.model_store, allowed_urls=options.allowed_urls),
@@ -67,6 +77,7 @@ class Launcher:
             cache=self._cache,
             default_handler=options.default_handler,
             default_workers=options.registered_workers,
+            environments=self._environments,
         )
         self._launches: list[_Launch] = []
         self._stopped = False
@@ -96,6 +107,7 @@ class Launcher:
     def close(self) -> None:
         """Stop downloads and remove the run directories."""
         self._stopped = True
+        self._environments.close()
         give_back_terminal()
         remove_rundirs(self._root)
 
@@ -145,6 +157,8 @@ class Launcher:
             url=target.path.name if target.path else target.what,
             watch=lambda reference: self._watch(launch, reference),
         )
+        self._readiness.missing[launch.label] = _INSTALLING
+        deployment = self._environments.equip(deployment)
         config = deployment.config
         if not config.raw:
             config = replace(

@@ -84,6 +84,8 @@ class ServeOptions:
     workers: int | None = None
     batch_size: int | None = None
     install_hooks: bool = True
+    install_requirements: bool = False
+    """Whether models get what their requirements.txt asks for, in environments of their own."""
     access_log: bool = True
     max_request_size: int = 6_553_500
     max_response_size: int = 6_553_500
@@ -190,6 +192,11 @@ _OPTIONS = (
         "--install-hooks/--no-install-hooks",
         default=True,
         help="Whether install_packages and unpack_dependencies of a handler may run.",
+    ),
+    click.option(
+        "--install-requirements",
+        is_flag=True,
+        help="Install what a model's requirements.txt asks for and the runner does not have.",
     ),
     click.option(
         "--access-log/--no-access-log", default=True, help="Whether each answer gets a line."

@@ -123,6 +123,7 @@ def _options(
         limit_max_image_pixels=properties.limit_max_image_pixels,
         service_envelope=properties.service_envelope,
         default_handler=properties.default_service_handler,
+        install_requirements=properties.install_py_dep_per_model,
         response_timeout=properties.default_response_timeout,
         startup_timeout=properties.default_startup_timeout,
         settings_of_models=dict(_settings_of_models(properties, problems)),
