@@ -32,8 +32,8 @@ def describe(client: tuple[str, int] | None, request_line: str) -> str:
     return f' - {who} "{request_line}" '
 
 
-class AccessLog:
-    """Collects lines and hands them to `write` in blocks."""
+class LineLog:
+    """Collects lines, each with its time, and hands them to `write` in blocks."""
 
     def __init__(self, loop: AbstractEventLoop, write: Callable[[bytes], object]) -> None:
         """Write with `write`, which gets whole lines, UTF-8; timers run on `loop`."""
@@ -44,8 +44,8 @@ class AccessLog:
         self._until = 0
         self._stamp = ""
 
-    def add(self, who_and_what: str, status: int, seconds: float) -> None:
-        """Note one answer, which took `seconds`; the first part is made by `describe`."""
+    def add_line(self, text: str) -> None:
+        """Add a line: the time, and `text`, which begins with what is to be between them."""
         now = time.time()
         if now >= self._until:
             self._second = second = int(now)
@@ -53,15 +53,15 @@ class AccessLog:
             self._stamp = time.strftime("%Y-%m-%dT%H:%M:%S,", time.localtime(second))
         elif now < self._second:  # the clock was set back
             self._until = 0
-            self.add(who_and_what, status, seconds)
+            self.add_line(text)
             return
+        self._collect(f"{self._stamp}{_MILLIS[int((now - self._second) * 1000)]}{text}\n")
+
+    def _collect(self, line: str) -> None:
         lines = self._lines
         if not lines:
             self._loop.call_later(_FLUSH_AFTER, self.flush)
-        lines.append(
-            f"{self._stamp}{_MILLIS[int((now - self._second) * 1000)]}{who_and_what}"
-            f"{status} {int(seconds * 1000)}\n"
-        )
+        lines.append(line)
         if len(lines) >= _FLUSH_AT:
             self.flush()
 
@@ -73,11 +73,24 @@ class AccessLog:
             self._write(block)
 
 
+class AccessLog(LineLog):
+    """Has a line for every answer."""
+
+    def add(self, who_and_what: str, status: int, seconds: float, request_id: str = "") -> None:  # noqa: ARG002 - for logs that have a place for it
+        """Note one answer, which took `seconds`; the first part is made by `describe`."""
+        self.add_line(f"{who_and_what}{status} {int(seconds * 1000)}")
+
+
 def write_to_stdout(block: bytes) -> None:
     """Write all of `block` to file descriptor 1; a closed pipe loses the log, not the server."""
+    write_to(1, block)
+
+
+def write_to(descriptor: int, block: bytes) -> None:
+    """Write all of `block`, as far as somebody reads it."""
     rest = memoryview(block)
     while rest:
         try:
-            rest = rest[os.write(1, rest) :]
+            rest = rest[os.write(descriptor, rest) :]
         except OSError:
             return

@@ -299,10 +299,10 @@ class FastLane(HttpToolsProtocol):
                 reset(self.transport)
         exchange.response_complete = True
         self._used = now = self.loop.time()
-        lane = self._lane
-        lane.service.metrics.count_response(exchange.status)
-        if lane.access_log is not None:
-            lane.access_log.add(exchange.head.log_entry, exchange.status, now - exchange.started)
+        status, log = exchange.status, self._lane.access_log
+        self._lane.service.metrics.count_response(status)
+        if log is not None:
+            log.add(exchange.head.log_entry, status, now - exchange.started, exchange.request_id)
 
     def _go_on(self) -> None:
         """Let what waited behind the answers just written have its turn."""

@@ -74,18 +74,19 @@ class Street:
                     *_NO_CACHE,
                     (b"connection", b"keep-alive" if stays and status < FIRST_ERROR else b"close"),
                 ]
-                self._note(scope, status, time.monotonic() - started)
+                self._note(scope, status, time.monotonic() - started, request_id)
             await send(message)
 
         await self._app(scope, receive, send_dressed)
 
-    def _note(self, scope: Scope, status: int, seconds: float) -> None:
+    def _note(self, scope: Scope, status: int, seconds: float, request_id: str) -> None:
         self._metrics.count_response(status)
         if self._access_log is not None:
             query = f"?{scope['query_string'].decode('latin-1')}" if scope["query_string"] else ""
             path = scope.get("raw_path", b"").decode("latin-1") or scope["path"]
             line = f"{scope['method']} {path}{query} HTTP/{scope['http_version']}"
-            self._access_log.add(describe(scope.get("client"), line), status, seconds)
+            who_and_what = describe(scope.get("client"), line)
+            self._access_log.add(who_and_what, status, seconds, request_id)
 
 
 def _wants_to_stay(scope: Scope) -> bool:

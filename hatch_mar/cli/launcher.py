@@ -8,10 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-import click
-
 from hatch_mar.cli.fetching import give_back_terminal, render_progress, told
-from hatch_mar.cli.output import say, visible
+from hatch_mar.cli.output import visible
 from hatch_mar.errors import HatchMarError, ModelError
 from hatch_mar.serve import ModelStore, Registry, make_root, prepare, remove_rundirs
 from hatch_mar.serve.aside import run_aside
@@ -23,6 +21,7 @@ if TYPE_CHECKING:
 
     from hatch_mar.api.health import Readiness
     from hatch_mar.archive.read import Archive
+    from hatch_mar.cli.logs import Logs
     from hatch_mar.cli.options import ServeOptions
     from hatch_mar.cli.targets import Target
     from hatch_mar.serve import Deployment, Service
@@ -53,8 +52,11 @@ class _Launch:
 class Launcher:
     """Takes models from where they are to the service."""
 
-    def __init__(self, service: Service, readiness: Readiness, options: ServeOptions) -> None:
-        """Make the root of the run directories, nothing else."""
+    def __init__(
+        self, service: Service, readiness: Readiness, options: ServeOptions, logs: Logs
+    ) -> None:
+        """Make the root of the run directories, nothing else. `logs` hear what becomes of them."""
+        self._logs = logs
         self.errors: list[BaseException] = []
         """Why models are not served, where others are."""
         self._service = service
@@ -132,7 +134,7 @@ class Launcher:
                 raise
             self._readiness.missing[launch.label] = str(error)
             self.errors.append(error)
-            _report(launch.label, error)
+            self._report(launch.label, error)
         else:
             self._announce(deployment, time.monotonic() - started)
 
@@ -203,15 +205,14 @@ class Launcher:
         devices = ", ".join(sorted({worker.device for worker in health.workers})) or "no device"
         count = len(health.workers)
         for warning in deployment.warnings:
-            click.echo(f"{deployment.name}: {warning}", err=True)
-        say(
+            self._logs.warn(f"{deployment.name}: {warning}")
+        self._logs.announce(
             f"{deployment.name} {deployment.version}: ready on {devices}, "
             f"{count} worker{'' if count == 1 else 's'}, {seconds:.1f} s"
         )
 
-
-def _report(label: str, error: BaseException) -> None:
-    """Tell on stderr why one of several models is not served: the handler's own words first."""
-    if isinstance(error, ModelError) and error.traceback:
-        click.echo(error.traceback.rstrip("\n"), err=True)
-    click.echo(f"hatch-mar: {label}: not served: {error}", err=True)
+    def _report(self, label: str, error: BaseException) -> None:
+        """Tell why one of several models is not served: the handler's own words first."""
+        if isinstance(error, ModelError) and error.traceback:
+            self._logs.warn(error.traceback.rstrip("\n"))
+        self._logs.warn(f"hatch-mar: {label}: not served: {error}")

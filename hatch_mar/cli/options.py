@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
@@ -13,17 +14,19 @@ from hatch_mar.errors import HatchMarError, UnguardedManagementError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from pathlib import Path
 
     from hatch_mar.api.listeners import Address
     from hatch_mar.api.rpc.server import Purpose, RpcAddress
     from hatch_mar.serve import Deployment
+    from hatch_mar.serve.metrics import Mode
+    from hatch_mar.serve.metrics_config import MetricsConfig
 
 LOOPBACK = "127.0.0.1"
 DEFAULTPORT = 8080
 _DEVICE = re.compile(r"(?P<type>auto|cpu|gpu|cuda)?(?::?(?P<ids>\d+(?:,\d+)*))?")
 
 Device = Literal["auto", "cpu", "gpu"]
+LogFormat = Literal["text", "json"]
 DeviceChoice = tuple[Device, tuple[int, ...] | None]
 """The kind of device, and the numbers of the wanted ones; None: all."""
 _KINDS: dict[str, Device] = {"auto": "auto", "cpu": "cpu", "gpu": "gpu", "cuda": "gpu"}
@@ -121,8 +124,26 @@ class ServeOptions:
     """Origin, methods and headers that pages of other origins may use; no origin: none."""
     open_inference: bool = False
     """Whether KServe V2's own routes are served."""
+    metrics_mode: Mode = "prometheus"
+    metrics_config: MetricsConfig | None = None
+    """Of `metrics.yaml`; None: TorchServe's own metrics, and all that handlers report."""
+    metrics_auto_detect: bool | None = None
+    """Whether what `metrics.yaml` does not have is published for handlers; None: without one."""
+    system_metrics: bool = True
+    metrics_interval: float = 60.0
+    """Seconds between two lines about the machine, where metrics are logged."""
+    log_format: LogFormat = "text"
+    log_level: str = "warning"
+    """Of the runner's own log."""
     as_torchserve: bool = False
     """Whether to behave where TorchServe does otherwise: a model that fails stops nothing."""
+
+    @property
+    def detects_metrics(self) -> bool:
+        """Whether handlers' metrics are published that nobody has declared."""
+        if self.metrics_auto_detect is None:
+            return self.metrics_config is None
+        return self.metrics_auto_detect
 
 
 def read_device(ctx: click.Context, param: click.Parameter, value: str) -> DeviceChoice:
@@ -157,6 +178,24 @@ def read_patterns(
                 f"{value!r} is not a regular expression: {error}", ctx, param
             ) from error
     return values
+
+
+def read_metrics(
+    ctx: click.Context,  # noqa: ARG001 - as click calls it
+    param: click.Parameter,  # noqa: ARG001
+    value: Path | None,
+) -> MetricsConfig | None:
+    """Return what the `metrics.yaml` at `value` says.
+
+    Raises:
+        HatchMarError: it cannot be read.
+        ProblemsError: everything in it that is wrong.
+    """
+    if value is None:
+        return None
+    from hatch_mar.serve.metrics_config import read_metrics_config  # noqa: PLC0415 - see cli
+
+    return read_metrics_config(value)
 
 
 _LASTPORT = 65_535
@@ -200,6 +239,34 @@ _OPTIONS = (
     ),
     click.option(
         "--access-log/--no-access-log", default=True, help="Whether each answer gets a line."
+    ),
+    click.option(
+        "--log-format",
+        type=click.Choice(["text", "json"]),
+        default="text",
+        show_default=True,
+        help="Lines for people, or a JSON object each.",
+    ),
+    click.option(
+        "--log-level",
+        type=click.Choice(["debug", "info", "warning", "error"]),
+        default="warning",
+        show_default=True,
+        help="From which level on the runner logs.",
+    ),
+    click.option(
+        "--metrics-mode",
+        type=click.Choice(["prometheus", "log", "legacy"]),
+        default="prometheus",
+        show_default=True,
+        help="Where metrics are: at /metrics, in the log, or TorchServe's mixture of both.",
+    ),
+    click.option(
+        "--metrics-config",
+        type=click.Path(path_type=Path),
+        callback=read_metrics,
+        metavar="FILE",
+        help="TorchServe's metrics.yaml: which metrics there are.",
     ),
     click.option("--max-request-size", type=_COUNT, default=6_553_500, help="Bytes of a body."),
     click.option("--max-response-size", type=_COUNT, default=6_553_500, help="Bytes of a body."),

@@ -80,7 +80,8 @@ class Properties:
     metrics_mode: str | None = None
     """`log`, `prometheus` or `legacy`; None: this runner's default, `prometheus`."""
     metrics_config: str | None = None
-    model_metrics_auto_detect: bool = False
+    model_metrics_auto_detect: bool | None = None
+    """None: this runner's default, where there is no `metrics_config`."""
     disable_system_metrics: bool = False
     metric_time_interval: int = 60
     """Seconds."""
@@ -211,7 +212,7 @@ def _parse(key: str, kind: str, text: str) -> object:
     Raises:
         ValueError: it is none.
     """
-    if kind == "bool":
+    if kind.startswith("bool"):
         return text.lower() == "true"  # as Java: anything else is false
     if kind.startswith("int"):
         if not _NUMBER.fullmatch(text):

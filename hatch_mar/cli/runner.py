@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import logging
 import os
 import signal
-import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from hatch_mar.api.health import Readiness
 from hatch_mar.cli.launcher import Launcher
-from hatch_mar.cli.output import say
+from hatch_mar.cli.logs import make_logs
 from hatch_mar.errors import HatchMarError
 from hatch_mar.serve import Service, ServiceSettings
+from hatch_mar.serve.metrics_config import DEFAULT, list_declared
+from hatch_mar.serve.metrics_log import EventMetrics, make_metrics
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from hatch_mar.api.access_log import AccessLog
     from hatch_mar.api.listeners import BoundSocket, Listener
     from hatch_mar.api.operations import Operations
     from hatch_mar.api.rpc.server import RpcServer
@@ -32,7 +31,6 @@ if TYPE_CHECKING:
 _HEAD_START = 0.25
 """Seconds that workers may get before the doors: what takes longest comes first."""
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
-_LOG_FORMAT = "%(asctime)s [%(levelname)s] %(name)s - %(message)s"
 _KILLED = 128
 """Exit status of a program that a signal ended, less the signal's number, as shells have it."""
 
@@ -57,7 +55,17 @@ class Runner:
         self._targets = targets
         self._options = options
         self._sockets = sockets
+        self._logs = make_logs(options)
+        config = options.metrics_config or DEFAULT
+        self._metrics = make_metrics(
+            mode=options.metrics_mode,
+            config=config,
+            auto_detect=options.detects_metrics,
+            write=self._logs.tell_metric,
+        )
+        environ = dict(os.environ if options.environ is None else options.environ)
         self._service = Service(
+            metrics=self._metrics,
             settings=ServiceSettings(
                 workers=options.workers,
                 default_workers=options.default_workers,
@@ -65,16 +73,18 @@ class Runner:
                 decode_input_request=options.decode_input_request,
                 limit_max_image_pixels=options.limit_max_image_pixels,
                 envelope=options.service_envelope,
-                environ=dict(os.environ if options.environ is None else options.environ),
+                environ=environ | {**self._logs.worker_environ},
+                output=self._logs.streams,
+                model_metrics=list_declared(config),
+                system_metrics=options.system_metrics,
                 device=options.device[0],
                 install_hooks=options.install_hooks,
-            )
+            ),
         )
         self._readiness = Readiness(service=self._service, as_torchserve=options.as_torchserve)
-        self._launcher = Launcher(self._service, self._readiness, options)
+        self._launcher = Launcher(self._service, self._readiness, options, self._logs)
         self._listeners: list[Listener] = []
         self._rpc_servers: list[RpcServer] = []
-        self._access_log: AccessLog | None = None
         self._stop = asyncio.Event()
         self._impatient = 0
         """The second signal, once there was one."""
@@ -85,8 +95,10 @@ class Runner:
         Raises:
             HatchMarError: the only model cannot be served.
         """
-        logging.basicConfig(format=_LOG_FORMAT, stream=sys.stderr)
+        self._logs.open()
         self._watch_signals()
+        if isinstance(self._metrics, EventMetrics) and self._options.system_metrics:
+            self._log_machine(self._metrics)
         try:
             return await self._run()
         except BaseExceptionGroup as group:
@@ -94,6 +106,12 @@ class Runner:
             raise group.exceptions[0] from None
         except asyncio.CancelledError:
             return _KILLED + self._impatient
+
+    def _log_machine(self, metrics: EventMetrics) -> None:
+        """Log what the machine does, now and again and again."""
+        metrics.log_machine()
+        loop = asyncio.get_running_loop()
+        loop.call_later(self._options.metrics_interval, self._log_machine, metrics)
 
     async def _run(self) -> int:
         models = asyncio.create_task(self._launcher.bring_up(self._targets))
@@ -109,13 +127,10 @@ class Runner:
             await self._leave()
 
     async def _open_doors(self) -> None:
-        from hatch_mar.api.access_log import AccessLog, write_to_stdout  # noqa: PLC0415 - after
-        from hatch_mar.api.cors import Cors  # noqa: PLC0415 - the workers' start
+        from hatch_mar.api.cors import Cors  # noqa: PLC0415 - after the workers' start
         from hatch_mar.api.doors import make_listeners  # noqa: PLC0415 - the same
         from hatch_mar.api.operations import Operations  # noqa: PLC0415 - the same
 
-        if self._options.access_log:
-            self._access_log = AccessLog(asyncio.get_running_loop(), write_to_stdout)
         origin, methods, headers = self._options.cors
         operations = Operations(
             self._service,
@@ -128,7 +143,7 @@ class Runner:
             self._service,
             readiness=self._readiness,
             operations=operations,
-            access_log=self._access_log,
+            access_log=self._logs.access_log() if self._options.access_log else None,
             max_request_size=self._options.max_request_size,
             max_response_size=self._options.max_response_size,
             tokens=self._tokens,
@@ -140,7 +155,9 @@ class Runner:
         doors = {
             purpose: bound.url for bound in self._sockets for purpose in bound.address.purposes
         }
-        say("listening: " + ", ".join(f"{name} {url}" for name, url in doors.items()))
+        self._logs.announce(
+            "listening: " + ", ".join(f"{name} {url}" for name, url in doors.items())
+        )
         if self._options.grpc:
             await self._open_rpc(operations)
         if self._on_open is not None:
@@ -162,7 +179,7 @@ class Runner:
         )
         places = [await server.open() for server in self._rpc_servers]
         names = [address.purpose for address in options.grpc]
-        say("gRPC: " + ", ".join(map(" ".join, zip(names, places, strict=True))))
+        self._logs.announce("gRPC: " + ", ".join(map(" ".join, zip(names, places, strict=True))))
 
     async def _stay(self, models: asyncio.Task[None]) -> int:
         """Return 0 when asked to stop, or an error's exit status when there is nothing to serve."""
@@ -216,6 +233,5 @@ class Runner:
             await self._service.close(timeout=0)
             for bound in self._sockets:
                 bound.socket.close()
-            if self._access_log is not None:
-                self._access_log.flush()
             self._launcher.close()
+            self._logs.close()

@@ -12,7 +12,7 @@ from dataclasses import replace
 from datetime import timedelta
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
 import click
@@ -22,7 +22,7 @@ from hatch_mar.cli.options import ModelSettings, ServeOptions
 from hatch_mar.cli.output import say
 from hatch_mar.cli.snapshots import Snapshots, snapshot_directory
 from hatch_mar.cli.targets import Target, list_store
-from hatch_mar.errors import Problem, ProblemsError
+from hatch_mar.errors import HatchMarError, Problem, ProblemsError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from hatch_mar.api.rpc.server import RpcAddress
     from hatch_mar.api.tokens import Tokens
     from hatch_mar.cli.properties import Configuration, Properties
+    from hatch_mar.serve.metrics import Mode
+    from hatch_mar.serve.metrics_config import MetricsConfig
 
 STARTED = "Model server started."
 """The line that scripts wait for."""
@@ -133,6 +135,11 @@ def _options(
             properties.cors_allowed_headers or "",
         ),
         open_inference=properties.ts_open_inference_protocol,
+        metrics_mode=cast("Mode", (properties.metrics_mode or "prometheus").lower()),
+        metrics_config=_metrics_config(properties, problems),
+        metrics_auto_detect=properties.model_metrics_auto_detect,
+        system_metrics=not properties.disable_system_metrics,
+        metrics_interval=max(properties.metric_time_interval, 1),
         as_torchserve=True,
     )
 
@@ -159,6 +166,20 @@ def _count_cores(environ: Mapping[str, str]) -> int | None:
     from hatch_mar.serve.devices import discover  # noqa: PLC0415 - see hatch_mar.cli
 
     return None if discover(environ) else os.cpu_count()
+
+
+def _metrics_config(properties: Properties, problems: list[Problem]) -> MetricsConfig | None:
+    from hatch_mar.serve.metrics_config import read_metrics_config  # noqa: PLC0415 - see cli
+
+    if not properties.metrics_config:
+        return None
+    try:
+        return read_metrics_config(Path(properties.metrics_config))
+    except ProblemsError as error:
+        problems += error.problems
+    except HatchMarError as error:
+        problems.append(Problem("config.properties", "metrics_config", str(error)))
+    return None
 
 
 def _store(properties: Properties) -> Path:

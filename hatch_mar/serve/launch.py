@@ -128,6 +128,7 @@ def make_launch(
         options=options,
         startup_timeout=deployment.config.startup_timeout,
         retry_timeout=deployment.config.max_retry_timeout_in_sec,
+        output=lambda worker: settings.output(worker, deployment.name, deployment.version),
         ranks=ranks,
     )
 

@@ -98,6 +98,19 @@ DEFAULT = MetricsConfig(
 """What holds without a file."""
 
 
+def list_declared(config: MetricsConfig) -> list[dict[str, Any]]:
+    """Return what handlers' own code is told of `config`: Hostname is none of its business."""
+    return [
+        {
+            "name": spec.name,
+            "unit": spec.unit,
+            "type": spec.kind,
+            "dimensions": [name for name in spec.dimensions if name != HOSTNAME],
+        }
+        for spec in config.backend.values()
+    ]
+
+
 def is_metric_name(text: str) -> bool:
     """Tell whether Prometheus would take `text` for a metric's name."""
     return _NAME.fullmatch(text) is not None

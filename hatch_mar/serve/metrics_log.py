@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from hatch_mar.serve.channel import read_request_id
@@ -38,20 +39,36 @@ TS_METRICS, MODEL_METRICS = "TS_METRICS", "MODEL_METRICS"
 """TorchServe's names for the logs of the server's metrics and of handlers'."""
 
 
+Write = Callable[[str, str], object]
+"""Takes a line, after the name of the log that it is for."""
+
+
 def make_metrics(
     *,
     mode: Mode = "prometheus",
     config: MetricsConfig = DEFAULT,
     auto_detect: bool = True,
     hostname: str | None = None,
+    write: Write | None = None,
 ) -> Metrics:
     """Return metrics that are published as `mode` says.
 
-    Lines go to the loggers `TS_METRICS` and `MODEL_METRICS`, at INFO.
+    Lines go to `write`, by default to loggers of those names.
     """
     if mode != "prometheus" or _list_odd(config):
-        return EventMetrics(mode, hostname=hostname, config=config, auto_detect=auto_detect)
+        return EventMetrics(
+            mode,
+            hostname=hostname,
+            config=config,
+            auto_detect=auto_detect,
+            write=write or write_to_logger,
+        )
     return Metrics(hostname=hostname, config=config, auto_detect=auto_detect)
+
+
+def write_to_logger(log: str, line: str) -> None:
+    """Log a line at INFO."""
+    logging.getLogger(log).info("%s", line)
 
 
 def _list_odd(config: MetricsConfig) -> list[MetricSpec]:
@@ -104,13 +121,14 @@ class EventMetrics(Metrics):
         hostname: str | None = None,
         config: MetricsConfig = DEFAULT,
         auto_detect: bool = True,
+        write: Write = write_to_logger,
     ) -> None:
-        """Start at zero; in the mode `prometheus` nothing is logged."""
+        """Start at zero; in the mode `prometheus` nothing is written."""
         self._open = False
         super().__init__(hostname=hostname, config=config, auto_detect=auto_detect)
         self.mode = mode
         self._odd = {spec.name: Series(spec) for spec in _list_odd(config)}
-        self._loggers = {name: logging.getLogger(name) for name in (TS_METRICS, MODEL_METRICS)}
+        self._write = write
         self._open = True
 
     def __setattr__(self, name: str, value: Any) -> None:  # noqa: ANN401 - any attribute
@@ -209,4 +227,4 @@ class EventMetrics(Metrics):
             f"{spec.name}.{spec.unit}:{java_number(amount)}|#{labels}"
             f"|#hostname:{values[-1]}{about},timestamp:{int(time.time())}"
         )
-        self._loggers[log].info(" ".join(line.split()) if "\n" in line else line)
+        self._write(log, " ".join(line.split()) if "\n" in line else line)

@@ -23,6 +23,8 @@ from hatch_mar.serve.frames import ChannelError, Frame, FrameReader, Kind, encod
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from hatch_mar.serve.output import Streams
+
 logger = logging.getLogger("hatch_mar.serve")
 
 _ROOT = Path(__file__).parents[2]
@@ -81,8 +83,11 @@ class WorkerProcess:
         environ: Mapping[str, str],
         listener: Listener,
         ranks: int = 0,
+        streams: Streams = (None, None),
     ) -> None:
         """Start it, in `directory`: with `ranks`, the launcher of so many. It waits for its LOAD.
+
+        `streams` are its stdout and stderr.
 
         Raises:
             OSError: it could not be started.
@@ -113,6 +118,8 @@ class WorkerProcess:
                 cwd=directory,
                 env=_make_environ(environ),
                 stdin=subprocess.DEVNULL,
+                stdout=streams[0],
+                stderr=streams[1],
                 pass_fds=(theirs.fileno(), page.fileno()),
                 # A group of its own: what the handler starts can be ended with it.
                 process_group=0,

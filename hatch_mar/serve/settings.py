@@ -7,8 +7,11 @@ import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from hatch_mar.serve.output import Streams, inherit
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
+    from contextlib import AbstractContextManager
 
 Device = Literal["auto", "cpu", "gpu"]
 
@@ -38,6 +41,8 @@ class ServiceSettings:
     """What `metrics.yaml` declares for handlers: name, unit, type, dimensions."""
     system_metrics: bool = True
     """Whether the machine's processor, memory, disk and GPUs are among the metrics."""
+    output: Callable[[int, str, str], AbstractContextManager[Streams]] = inherit
+    """What a worker, of which it is told the id, the model and the version, writes to."""
     python: str = sys.executable
     """Interpreter of the workers, where a deployment names none of its own."""
     environ: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))

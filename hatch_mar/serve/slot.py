@@ -24,11 +24,13 @@ from hatch_mar.serve.health import WorkerHealth
 from hatch_mar.serve.process import Exit, WorkerProcess
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from hatch_mar.serve.batcher import Seat
     from hatch_mar.serve.devices import Device
+    from hatch_mar.serve.output import Streams
 
 logger = logging.getLogger("hatch_mar.serve")
 
@@ -67,6 +69,8 @@ class Launch:
     """Seconds a process may take to load the model."""
     retry_timeout: float
     """Seconds from its first death for which a worker is started again and again."""
+    output: Callable[[int], AbstractContextManager[Streams]]
+    """Returns what the worker with a number writes to."""
     ranks: int = 0
     """Processes that the model is divided among; 0: it is in one, which is started as it is."""
 
@@ -180,13 +184,15 @@ class Slot:
         self._spawned = time.monotonic()
         self.started_at = datetime.now().astimezone().strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
         try:
-            self._process = WorkerProcess(
-                python=launch.python,
-                directory=launch.directory,
-                environ=launch.environ,
-                listener=self,
-                ranks=launch.ranks,
-            )
+            with launch.output(self.number) as streams:
+                self._process = WorkerProcess(
+                    python=launch.python,
+                    directory=launch.directory,
+                    environ=launch.environ,
+                    listener=self,
+                    ranks=launch.ranks,
+                    streams=streams,
+                )
         except OSError as error:
             self._fail_start(f"the worker could not be started: {error}")
             return

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ctypes
 import gc
-import logging
 import mmap
 import os
 import signal
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from hatch_mar.errors import HatchMarError
 from hatch_mar.serve.frames import Frame, FrameReader, Kind, decode_json, encode_json, receive
+from hatch_mar.serve.worker_logs import set_up_logging, tell_requests
 from hatch_mar.serve.worker_loop import DeviceLostError, Loop
 
 if TYPE_CHECKING:
@@ -132,8 +132,10 @@ def serve(
     gc.freeze()
     sock.sendall(encode_json(Kind.LOADED, {}))
     try:
-        loop = choose_loop(mode, servable)
-        loop(sock, reader, counter, servable, batch_size=batch_size).run()
+        make_loop = choose_loop(mode, servable)
+        loop = make_loop(sock, reader, counter, servable, batch_size=batch_size)
+        tell_requests(loop.list_at_hand)
+        loop.run()
     except (EOFError, ConnectionError):
         return 0
     except DeviceLostError:
@@ -152,7 +154,7 @@ def prepare_process(parent: int) -> None:
     die_with_door(parent)
     # What a handler prints is worth reading when it is printed, also through a pipe.
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    set_up_logging()
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -112,6 +112,10 @@ class Loop:
         if numbered:
             self._send(encode_pieces(numbered))
 
+    def list_at_hand(self) -> list[str]:
+        """Return the ids of the requests that the handler has."""
+        return [request.id for _, request in self._at_hand]
+
     def _send(self, data: bytes) -> None:
         with self._sending:
             self._sock.sendall(data)
