@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import socket
-from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
 from hatch_mar.serve.metrics_config import (
@@ -335,10 +334,12 @@ def java_number(value: float) -> str:
         return "+Inf" if value > 0 else "-Inf"
     if value == 0 or _PLAIN_FROM <= abs(value) < _PLAIN_TO:
         return repr(value)
-    sign, digits, _ = Decimal(repr(value)).normalize().as_tuple()
+    from decimal import Decimal  # noqa: PLC0415 - such numbers are rare
+
+    exact = Decimal(repr(value)).normalize()
+    sign, digits, _ = exact.as_tuple()
     text = "".join(map(str, digits))
-    exponent = Decimal(repr(value)).adjusted()
-    return f"{'-' * sign}{text[0]}.{text[1:] or '0'}E{exponent}"
+    return f"{'-' * sign}{text[0]}.{text[1:] or '0'}E{exact.adjusted()}"
 
 
 def _family(kind: Kind, name: str, rows: Iterable[tuple[Labels, float]]) -> Family:
