@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hatch_mar.archive.requirements import logical_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
-    from pathlib import Path
 
     from packaging.requirements import Requirement
 
@@ -76,8 +77,9 @@ def _read(directory: Path, path: Path, files: list[Path]) -> Iterator[str]:
     files.append(path)
     for _, line in logical_lines(path.read_bytes()):
         found = _INCLUDE.fullmatch(line)
-        if found and "://" not in line and (path.parent / found["file"]).is_file():
-            yield from _read(directory, path.parent / found["file"], files)
+        other = Path(os.path.normpath(path.parent / found["file"])) if found else path
+        if found and other.is_relative_to(directory) and other.is_file():
+            yield from _read(directory, other, files)
         else:
             yield line
 

@@ -94,7 +94,8 @@ class Environments:
             f"{file.name}: {one} is passed over: what the runner has is used"
             for one in find_missing(dropped)
         )
-        deployment = replace(deployment, warnings=(*deployment.warnings, *warnings))
+        if warnings:
+            deployment = replace(deployment, warnings=(*deployment.warnings, *warnings))
         missing = list(find_missing(lines))
         if not missing and not file.is_opaque:
             return deployment
@@ -202,8 +203,9 @@ def make_venv(home: Path) -> Path:
     venv.EnvBuilder(symlinks=True).create(home)
     own = Path(sysconfig.get_path("purelib", "venv", {"base": str(home), "platbase": str(home)}))
     seen = [path for path in dict.fromkeys(_site_directories()) if Path(path).is_dir()]
-    line = f"import site; [site.addsitedir(path) for path in {seen!r}]\n"
-    (own / "hatch-mar-runner.pth").write_text(line, encoding="utf-8")
+    # Not the bare paths: there are files like this one in there too, which count.
+    lines = [f"import site; site.addsitedir({path!r})\n" for path in seen]
+    (own / "hatch-mar-runner.pth").write_text("".join(lines), encoding="utf-8")
     return own
 
 
