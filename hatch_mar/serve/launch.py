@@ -59,7 +59,7 @@ def count_ranks(deployment: Deployment, gpus: int) -> int:
     torchrun = config.torchrun
     key, ranks = "parallelLevel", config.parallel_level
     if torchrun is not None:
-        key, ranks = "torchrun.nproc-per-node", _whole(torchrun.get("nproc-per-node"), 1)
+        key, ranks = "torchrun.nproc-per-node", max(_whole(torchrun.get("nproc-per-node"), 1), 1)
         if _whole(torchrun.get("nnodes"), 1) > 1:
             raise ModelError(
                 f"{deployment.name}: model-config.yaml: torchrun.nnodes: a worker's processes are "

@@ -315,7 +315,9 @@ def test_golden_examples_are_asked_of_every_rank(
     deployment = make_deployment(OBEDIENT, **TWO)
     (deployment.directory / "in").write_text("hello")
     (deployment.directory / "out").write_text("whatever")
-    example = Example(input="in", output="out", content_type="application/octet-stream", policy="warn")
+    example = Example(
+        input="in", output="out", content_type="application/octet-stream", policy="warn"
+    )
     deployment = replace(
         deployment,
         seal=Seal(name="m", version="1", runtime="custom", members={}, examples=(example,)),
@@ -337,6 +339,8 @@ GPUS = [Device(index=number, uuid=f"GPU-{number}", memory=1000) for number in ra
         ({"parallelType": "custom", "torchrun": {"nproc-per-node": 2}}, 0, 0),
         ({"parallelType": "tp", "parallelLevel": 2}, 0, 2),
         ({"parallelType": "pp", "torchrun": {}}, 0, 1),
+        ({"parallelType": "pp", "torchrun": {"nproc-per-node": 0}}, 0, 1),
+        ({"parallelType": "pp", "torchrun": {"nproc-per-node": "2"}}, 0, 1),
         ({"parallelType": "pptp", "parallelLevel": 2, "torchrun": {"nproc-per-node": 4}}, 4, 4),
     ],
 )
