@@ -145,9 +145,7 @@ class Metrics:
                 series = self._detect(name, sample)
             series.add_named(self._complete(sample["dimensions"]), float(sample["value"]))
         except ValueError as error:
-            if name not in self._refused:
-                self._refused.add(name)
-                logger.warning("metric %r is not published: %s", name, error)
+            self._refuse(name, str(error))
 
     def expose(self, names: Sequence[str] = ()) -> str:
         """Write everything, or the samples called `names`, in the text format 0.0.4."""
@@ -193,6 +191,12 @@ class Metrics:
         if any(name == HOSTNAME for name, _ in labels):
             return labels
         return (*labels, (HOSTNAME, self.hostname))
+
+    def _refuse(self, name: str, reason: str) -> None:
+        """Say, once, why a handler's metric cannot be published."""
+        if name not in self._refused:
+            self._refused.add(name)
+            logger.warning("metric %r is not published: %s", name, reason)
 
     def _detect(self, name: str, sample: Mapping[str, Any]) -> Series:
         """Begin a series for a handler's metric that nobody has declared."""

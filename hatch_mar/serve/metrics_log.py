@@ -11,6 +11,7 @@ of a request is an attribute, here as in `Metrics`; only that setting it does mo
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -108,6 +109,8 @@ _TALLIED: Mapping[str, tuple[str, float]] = {
     "inference": (LEGACY[1], MICROSECONDS),
     "queue": (LEGACY[2], MICROSECONDS),
 }
+_NAME = re.compile(r"[\w ]+")
+"""Names that programs can tell from the unit behind them."""
 _READINGS = {"queue_time": "QueueTime", "worker_thread_time": "WorkerThreadTime"}
 
 
@@ -168,13 +171,17 @@ class EventMetrics(Metrics):
         if self.mode == "prometheus":
             super().record(sample)
             return
-        spec = self.config.backend.get(str(sample["name"]))
+        name = str(sample["name"])
+        spec = self.config.backend.get(name)
         labels = self._complete(sample["dimensions"])
         if spec is None:
             if not self._auto_detect:
                 return
+            if _NAME.fullmatch(name) is None:
+                self._refuse(name, "use letters, digits and underscores")
+                return
             spec = MetricSpec(
-                name=str(sample["name"]),
+                name=name,
                 kind="gauge",
                 unit=str(sample["unit"]),
                 dimensions=tuple(name for name, _ in labels),

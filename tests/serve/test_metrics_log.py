@@ -135,6 +135,16 @@ def test_what_handlers_measure(metrics: Metrics, lines: Lines) -> None:
     ]
 
 
+def test_a_name_is_told_from_its_unit(
+    metrics: Metrics, lines: Lines, caplog: pytest.LogCaptureFixture
+) -> None:
+    for _ in range(2):
+        metrics.record(measured(name="Cats.Dogs"))
+    metrics.record(measured(name="Cats and dogs"))
+    assert [line.partition(":")[0] for _, line in lines] == ["Cats and dogs.Count"]
+    assert len(caplog.records) == 1
+
+
 def test_a_line_stays_one(metrics: Metrics, lines: Lines) -> None:
     metrics.record(measured(dimensions=[["Kind", "two\nlines"]]))
     assert "Kind:two lines" in lines[0][1]
