@@ -42,8 +42,11 @@ _USER = re.compile(r"(?<=://)[^/@\s]+@")
 _QUERY = re.compile(r"(://[^\s?#]+)\?[^\s#]+")
 _WRONG = re.compile(r"(?:ERROR|error|cause):|.* depends on |The user requested |\u2570")
 """How lines begin in which pip or uv say what is wrong."""
-_EMPTY_WORDS = re.compile(r"ERROR: (?:ResolutionImpossible|Cannot install -r)|error: No solution")
-"""And how those of them that say no more than the next one."""
+_PREFIX = re.compile(r"^(?:ERROR|error|cause): ")
+_EMPTY_WORDS = re.compile(
+    r"ERROR: (?:ResolutionImpossible|Cannot install -r|No matching distribution)|error: No solution"
+)
+"""And how those of them that say no more than their neighbours."""
 _MISDIRECTING = ("PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PIP_PYTHON", "PYTHONHOME", "VIRTUAL_ENV")
 """Variables that would have the installer write somewhere else."""
 _PIPS_OWN = ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_FIND_LINKS", "PIP_NO_INDEX")
@@ -60,7 +63,8 @@ class InstallationError(Exception):
         self.output = "\n".join(lines[-_SHOWN_LINES:])
         wrong = [line for line in lines if _WRONG.match(line)]
         wrong = [line for line in wrong if not _EMPTY_WORDS.match(line)]
-        super().__init__("; ".join(wrong[-2:] or lines[-1:]) or "it says nothing")
+        said = [_PREFIX.sub("", line) for line in wrong[-2:] or lines[-1:]]
+        super().__init__("; ".join(said) or "the installer says nothing")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,9 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from hatch_mar.archive.manifest import Manifest
-from hatch_mar.archive.plan import Member, Plan
-from hatch_mar.archive.write import write_archive
+from tests.support.archives import write_mar
 from tests.support.exchange import Call, exchange
 from tests.support.indexes import start_pypiserver
 from tests.support.packages import make_wheel
@@ -20,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-HANDLER = b"""
+HANDLER = """
 try:
     import tinylib
     found = tinylib.version
@@ -44,10 +42,10 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Return a model store of models with requirements; an index has what some of them need."""
     store = tmp_path / "store"
     store.mkdir()
-    write_model(store, "plain", "")
-    write_model(store, "fits", "tinylib<2\n")
-    write_model(store, "apart", "tinylib<2\n", config="useVenv: true\n")
-    write_model(store, "never", "nosuch>=3\n")
+    write_mar(store, "plain", HANDLER)
+    write_mar(store, "fits", HANDLER, requirements="tinylib<2\n")
+    write_mar(store, "apart", HANDLER, requirements="tinylib<2\n", config="useVenv: true\n")
+    write_mar(store, "never", HANDLER, requirements="nosuch>=3\n")
     monkeypatch.setenv("HATCH_MAR_CACHE_DIR", str(tmp_path / "cache"))
     with start_pypiserver(tmp_path) as index:
         make_wheel(tmp_path / "packages", "tinylib", "1.0")
@@ -57,21 +55,6 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         monkeypatch.setenv("PIP_INDEX_URL", index.simple)
         monkeypatch.setenv("PIP_CACHE_DIR", str(tmp_path / "downloads"))
         yield store
-
-
-def write_model(store: Path, name: str, requirements: str, config: str = "") -> None:
-    files = {"handler.py": HANDLER, "requirements.txt": requirements.encode()}
-    files |= {"model-config.yaml": config.encode()} if config else {}
-    manifest = Manifest(
-        model_name=name,
-        model_version="1.0",
-        handler="handler.py",
-        requirements_file="requirements.txt" if requirements else None,
-        config_file="model-config.yaml" if config else None,
-    )
-    members = tuple(Member(name, data) for name, data in files.items())
-    plan = Plan(name=name, version="1.0", manifest=manifest, members=members, runtime="custom")
-    write_archive(plan, store / f"{name}.mar")
 
 
 def predict(url: str, model: str) -> bytes:
@@ -90,12 +73,14 @@ def test_what_a_model_requires_is_there_for_it_alone(
     names = ["fits", "plain"]
     if server is None:  # TorchServe's own environment of a model does not see this one's torch
         names.append("apart")
-    models = [f"{name}.mar" for name in names]
+    models = [f"{name}-1.0.mar" for name in names]
     with start_torchserve(server, store, models=models, settings=SETTINGS) as running:
         answers = {name: predict(running.url, name) for name in names}
         expected = {"fits": b"1.0", "plain": b"none", "apart": b"1.0"}
         assert answers == {name: expected[name] for name in names}, running.output()
-        call = Call(method="POST", path="/models?url=never.mar&initial_workers=1&synchronous=true")
+        call = Call(
+            method="POST", path="/models?url=never-1.0.mar&initial_workers=1&synchronous=true"
+        )
         refused = exchange(running.management_url, call)
         assert refused.status == 400
         assert refused.json() == {
@@ -109,7 +94,7 @@ def test_what_a_model_requires_is_there_for_it_alone(
 
 
 def test_by_default_nothing_is_installed(server: TorchServeHome | None, store: Path) -> None:
-    models = ["fits.mar", "never.mar"]
+    models = ["fits-1.0.mar", "never-1.0.mar"]
     with start_torchserve(server, store, models=models) as running:
         for name in ("fits", "never"):
             assert predict(running.url, name) == b"none"

@@ -22,13 +22,15 @@ def write_mar(
     *,
     version: str = "1.0",
     config: str = "",
+    requirements: str = "",
     files: Mapping[str, bytes] | None = None,
     examples: Mapping[bytes, bytes] | None = None,
 ) -> Path:
     """Write `<name>-<version>.mar` into `directory`, sealed; return its path.
 
     `handler` is the source of `handler.py`, with a function `handle`; `config` the text of
-    model-config.yaml; `examples` golden outputs by their inputs, which are sent as text.
+    model-config.yaml, `requirements` that of requirements.txt; `examples` golden outputs by their
+    inputs, which are sent as text.
     """
     members = {"handler.py": textwrap.dedent(handler).encode(), **(files or {})}
     golden = []
@@ -38,11 +40,14 @@ def write_mar(
         golden.append(Example(input=names[0], output=names[1], content_type="text/plain"))
     if config:
         members["model-config.yaml"] = config.encode()
+    if requirements:
+        members["requirements.txt"] = requirements.encode()
     manifest = Manifest(
         model_name=name,
         model_version=version,
         handler="handler.py:handle",
         config_file="model-config.yaml" if config else None,
+        requirements_file="requirements.txt" if requirements else None,
     )
     plan = Plan(
         name=name,
