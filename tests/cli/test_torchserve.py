@@ -156,6 +156,13 @@ def test_nothing_to_stop(home: Home) -> None:
     assert (done.returncode, done.stdout) == (0, "TorchServe is not currently running.\n")
 
 
+@pytest.mark.parametrize("text", ["0", "-1", "99999999999999999999", "1.5", ""])
+def test_a_pid_file_that_names_no_process(home: Home, text: str) -> None:
+    (home.path / "tmp" / ".model_server.pid").write_text(text)
+    done = home.run("--stop")
+    assert (done.returncode, done.stdout) == (0, "TorchServe is not currently running.\n")
+
+
 def test_the_pid_file_of_a_server_that_died(home: Home) -> None:
     child = subprocess.Popen([sys.executable, "-c", ""])
     child.wait()
@@ -308,10 +315,33 @@ def test_a_snapshot_is_what_a_later_start_goes_on_with(home: Home) -> None:
     assert [home.described(name)["minWorkers"] for name in ("fine", "late")] == [1, 2]
 
 
+@pytest.mark.parametrize(
+    "value", ['"../fine-1.0.mar"', '"/fine-1.0.mar"', '".."', '""', "null", "1", r'"a\\u0000"']
+)
+def test_a_snapshot_does_not_lead_out_of_the_store(home: Home, value: str) -> None:
+    _snap(home, '{"m": {"1.0": {"marName": ' + value + "}}}")
+    done = home.run("--model-store", "store", "--ts-config", "config.properties")
+    assert done.returncode == 2
+    assert "models.m.1.0.marName: " in done.stdout
+    assert "is no file of the model store" in done.stdout
+
+
+@pytest.mark.parametrize("models", ['{"m": 1}', '{"m": {"1.0": null}}'])
+def test_a_snapshot_of_another_shape(home: Home, models: str) -> None:
+    _snap(home, models)
+    done = home.run("--model-store", "store", "--ts-config", "config.properties")
+    assert done.returncode == 2
+    assert "Traceback" not in done.stdout
+
+
+def _snap(home: Home, models: str) -> None:
+    home.configure('model_snapshot={"models": ' + models + "}\n")
+
+
 def test_without_snapshots_nothing_is_written_or_gone_on_with(home: Home) -> None:
     home.start("--disable-token-auth")
     home.run("--stop")
-    assert not (home.path / "logs").exists()
+    assert not (home.path / "logs" / "config").exists()
 
 
 @pytest.fixture
