@@ -73,7 +73,9 @@ def make_error(status: int, kind: str, message: str, *, retry_after: int | None 
 
 def make_json(value: object, *, status: int = 200) -> Answer:
     """Return a JSON answer, indented by two and ended by a newline as TorchServe's are."""
-    body = (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
+    # A lone surrogate has no UTF-8; as JSON's own escape it can be written.
+    text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+    body = text.encode(errors="backslashreplace")
     return Answer(status=status, body=body, phrase=phrase_of(status), content_type=JSON)
 
 

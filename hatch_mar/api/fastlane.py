@@ -17,13 +17,12 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from hatch_mar.api.answers import CONTINUE, TOO_LARGE, answer_error, make_error
-from hatch_mar.api.exchange import Exchange, Head, House, RawHeaders
+from hatch_mar.api.exchange import Exchange, Head, House
 from hatch_mar.api.lane import StreamGuard, reset
+from hatch_mar.api.plain import PlainProtocol
 from hatch_mar.api.rows import read_form
-from hatch_mar.api.scope import HEADERS_AS_SENT
 from hatch_mar.api.targets import Target, choose_model, find_target_of, merge_query
 from hatch_mar.errors import BadRequestError, RequestError
 from hatch_mar.serve import Part, Request
@@ -45,7 +44,7 @@ _LINGER = 2.0
 """Seconds in which a client may still read the answer to a body that we refused."""
 
 
-class FastLane(HttpToolsProtocol):
+class FastLane(PlainProtocol):
     """One connection."""
 
     cycle: Any
@@ -67,11 +66,10 @@ class FastLane(HttpToolsProtocol):
         """Whether the last answer of this connection is decided: what follows is not read."""
         self._leaving = False
         """Whether the server stops: the next answer is the last one."""
-        self._raw: RawHeaders = []
-        self._in_head = False
-        self._head_size = 0
         self._head: Head | None = None
         self._used = 0.0
+        self._pieces = self._pieces_then = 0
+        """Pieces of bodies, now and when we last looked for a body that comes no more."""
 
     # What the transport calls
 
@@ -98,16 +96,11 @@ class FastLane(HttpToolsProtocol):
             return
         raw = self._raw
         try:
-            self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            if self.cycle is not None:  # the request is answered as if it had not asked
-                self.cycle.keep_alive = False
-        except httptools.HttpParserCallbackError as error:
-            if not isinstance(error.__context__, httptools.HttpParserInvalidURLError):
-                logger.exception("%s: closed", self.client)
-                self.transport.close()
-                return
-            self._refuse_garbage(error.__context__)
+            self.feed(data)
+        except httptools.HttpParserCallbackError:
+            logger.exception("%s: closed", self.client)
+            self.transport.close()
+            return
         except httptools.HttpParserError as error:
             self._refuse_garbage(error)
         if self._in_head and self._raw is raw and not self._deaf:
@@ -137,6 +130,8 @@ class FastLane(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         busy = not self._is_idle()
+        if busy and self._is_stalled():
+            self._refuse(BadRequestError("The request's body has not come.", status=408))
         rest = self._idle_timeout - (self.loop.time() - self._used)
         if busy or rest > 0:
             self._watch_idle(self._idle_timeout if busy else rest)
@@ -154,22 +149,17 @@ class FastLane(HttpToolsProtocol):
     # What the parser calls
 
     def on_message_begin(self) -> None:
-        """Begin a request: uvicorn's own preparations wait until we know that it is uvicorn's."""
-        self.url = b""
-        self._raw = []
-        self._in_head = True
-        self._head_size = 0
+        """Begin a request."""
+        super().on_message_begin()
         self._receiving = None
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """Keep the header as the client sent it; what trails a body is not kept."""
-        if self._in_head:
-            self._raw.append((name, value))
 
     def on_headers_complete(self) -> None:
         """Choose the lane."""
         self._in_head = False
-        if self._deaf:
+        if self._deaf or self.offers_upgrade():
+            return
+        if self.asks_for_tunnel():
+            self._refuse(BadRequestError("CONNECT is for proxies, and this is none."))
             return
         cycle = self.cycle
         alone = cycle is None or cycle.response_complete
@@ -185,6 +175,7 @@ class FastLane(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         """Take a piece of the body."""
+        self._pieces += 1
         exchange = self._receiving
         if exchange is not None:
             if exchange.add_body(body) > self._lane.max_request_size:
@@ -349,7 +340,11 @@ class FastLane(HttpToolsProtocol):
         """Answer `error` to what is no request, after the answers that are still due."""
         cycle = self.cycle
         if not (cycle is None or cycle.response_complete or isinstance(cycle, Exchange)):
-            self.transport.close()  # nothing can be said behind an answer that uvicorn still owes
+            # Nothing can be said behind an answer that uvicorn still owes. It is the last one.
+            self._deaf = True
+            cycle.keep_alive = False
+            if cycle.more_body:
+                self.transport.close()
             return
         exchange = self._receiving
         if exchange is None:
@@ -367,12 +362,6 @@ class FastLane(HttpToolsProtocol):
         exchange.answer(answer_error(error))
 
     def _hand_to_uvicorn(self) -> None:
-        url, raw = self.url, self._raw
-        super().on_message_begin()
-        self.url = url
-        for name, value in raw:
-            super().on_header(name, value)
-        self.scope["extensions"] = {HEADERS_AS_SENT: {"raw": raw}}
         super().on_headers_complete()
         if self._leaving:
             self.cycle.keep_alive = False
@@ -389,6 +378,15 @@ class FastLane(HttpToolsProtocol):
 
     def _is_idle(self) -> bool:
         return not self._in_flight and (self.cycle is None or self.cycle.response_complete)
+
+    def _is_stalled(self) -> bool:
+        """Tell whether a body is due, and nothing of it has come since the last call."""
+        then, self._pieces_then = self._pieces_then, self._pieces
+        if self._in_flight:
+            due = self._in_flight[0] is self._receiving
+        else:
+            due = self.cycle.more_body and not self.pipeline
+        return due and then == self._pieces and not self.flow.read_paused
 
     def _close_if_idle(self) -> None:
         if self._is_idle():

@@ -92,4 +92,5 @@ class Street:
 def _wants_to_stay(scope: Scope) -> bool:
     """Tell whether the client expects the connection to outlive the answer (RFC 9112, 9.3)."""
     wish = b",".join(value for name, value in scope["headers"] if name == b"connection").lower()
-    return b"close" not in wish and (scope["http_version"] != "1.0" or b"keep-alive" in wish)
+    # Whoever speaks an older version is let go by uvicorn, whatever it wishes.
+    return b"close" not in wish and scope["http_version"] not in ("0.9", "1.0")

@@ -11,6 +11,7 @@ from hatch_mar.api.answers import (
     answer_error,
     answer_response,
     make_error,
+    make_json,
     render_head,
     render_plain_head,
 )
@@ -109,3 +110,8 @@ def test_no_status_at_all(status: int) -> None:
 def test_no_content_has_no_length() -> None:
     head = render_head(Answer(status=204, body=b""), "ID", keep_alive=True)
     assert b"content-length" not in head
+
+
+def test_text_that_has_no_utf8_is_json_all_the_same() -> None:
+    value = {"modelName": "\ud800", "modelUrl": "é"}
+    assert json.loads(make_json(value).body) == value

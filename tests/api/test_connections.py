@@ -40,6 +40,31 @@ async def listening(idle_timeout: float) -> AsyncIterator[tuple[BoundSocket, Lis
 
 
 @pytest.mark.parametrize(
+    ("said", "answer"),
+    [
+        (b"POST /predictions/x HTTP/1.1\r\nContent-Length: 9\r\n\r\nabc", b"HTTP/1.1 408 "),
+        (
+            b"POST /v1/models/x:predict HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n5\r\na",
+            b"HTTP",
+        ),
+        (b"POST /nowhere HTTP/1.1\r\nContent-Length: 9\r\n\r\nabc", b"HTTP/1.1 404 "),
+    ],
+)
+def test_a_body_that_does_not_come(said: bytes, answer: bytes) -> None:
+    async def scenario() -> bytes:
+        async with listening(0.05) as (bound, _):
+            host, port = bound.socket.getsockname()
+            reader, writer = await asyncio.open_connection(host, port)
+            writer.write(said)
+            everything = await asyncio.wait_for(reader.read(), 10)
+            writer.close()
+            await writer.wait_closed()
+            return everything
+
+    assert asyncio.run(scenario()).startswith(answer)
+
+
+@pytest.mark.parametrize(
     "said",
     [
         b"",

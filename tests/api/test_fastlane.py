@@ -293,10 +293,37 @@ def test_garbage_within_a_body(server: Runner) -> None:
 
 def test_upgrade_is_not_taken(server: Runner) -> None:
     headers = {"Connection": "Upgrade", "Upgrade": "h2c"}
+    offering = order("whole").replace(b"Host:", b"Connection: Upgrade\r\nUpgrade: h2c\r\nHost:", 1)
     with connect(server.url) as wire:
-        wire.send(request("POST", "/predictions/mirror", b"x", headers))
+        wire.send(offering)
+        wire.send(request("GET", "/livez", b"", headers) + order("next"))
+        assert wire.read().body == b"whole"
+        assert wire.read().status == 200
+        assert wire.read().body == b"next"
+
+
+def test_tunnels_are_not_dug(server: Runner) -> None:
+    with connect(server.url) as wire:
+        wire.send(b"CONNECT /predictions/mirror HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert wire.read().status == 400
+        assert wire.at_end()
+
+
+def test_garbage_behind_requests_that_uvicorn_answers(server: Runner) -> None:
+    with connect(server.url) as wire:
+        wire.send(request("GET", "/livez", b"") * 2 + b"GARBAGE\r\n\r\n")
+        assert wire.read().status == 200
         assert wire.read().status == 200
         assert wire.at_end()
+
+
+def test_an_old_client_is_told_once_that_the_connection_ends(server: Runner) -> None:
+    with connect(server.url) as wire:
+        wire.send(b"GET /livez HTTP/1.0\r\nConnection: keep-alive\r\n\r\n")
+        answer = wire.read()
+        assert wire.at_end()
+    assert answer.head.count(b"connection: ") == 1
+    assert answer.headers["connection"] == "close"
 
 
 def test_malformed_form(server: Runner) -> None:
