@@ -256,6 +256,13 @@ class ModelVersionNotFoundError(RequestError):
     type = "ModelVersionNotFoundException"
 
 
+class WorkflowNotFoundError(RequestError):
+    """A workflow: there are none here."""
+
+    status = 404
+    type = "WorkflowNotFoundException"
+
+
 class MethodNotAllowedError(RequestError):
     """A path that does not take this method."""
 

@@ -15,13 +15,14 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from hatch_mar.api.answers import answer_error, make_error, make_json
-from hatch_mar.api.guard import InferenceGate
+from hatch_mar.api.guard import PortGate
 from hatch_mar.api.health import Readiness
 from hatch_mar.api.inference import DescriptionRoute, PredictionRoute
 from hatch_mar.api.kserve import KServe
 from hatch_mar.api.metrics import metrics_routes
 from hatch_mar.api.openapi import describe_api
 from hatch_mar.api.street import Street, respond
+from hatch_mar.api.workflows import prediction_routes
 from hatch_mar.errors import (
     BodyTooLargeError,
     MethodNotAllowedError,
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from hatch_mar.api.answers import Answer
     from hatch_mar.api.cors import Cors
     from hatch_mar.api.management import Management
-    from hatch_mar.api.tokens import Tokens
+    from hatch_mar.api.tokens import Purpose, Tokens
     from hatch_mar.serve import Service
 
 MAX_BODY = 6_553_500
@@ -71,7 +72,7 @@ def create_app(
         inference: whether predictions and `/ping` are served.
         metrics: whether `/metrics` is served.
         management: answers those routes; None serves none.
-        tokens: whose inference key a request needs; None lets everybody in.
+        tokens: whose keys requests need; None lets everybody in.
         access_log: where each answer is noted.
         max_request_size: bytes of a request's body; more is answered 413.
         max_response_size: bytes of a prediction; more is answered 500.
@@ -80,7 +81,8 @@ def create_app(
             (TorchServe's `ts_open_inference_protocol`).
     """
     readiness = readiness or Readiness(service=service)
-    description = make_json(describe_api(inference=inference, metrics=metrics))
+    manages = management is not None
+    description = make_json(describe_api(inference=inference, management=manages, metrics=metrics))
     routes: list[BaseRoute] = _health_routes(readiness, ping=inference)
     routes += _description_routes(description)
     if inference:
@@ -94,13 +96,18 @@ def create_app(
         )
         routes.append(DescriptionRoute(service))
         routes += kserve.v1_routes()
+        routes += prediction_routes(_ANY_METHOD)
     if management is not None:
         routes += management.routes()
     if metrics:
         routes += metrics_routes(service.metrics, _ANY_METHOD)
     app = Starlette(routes=routes, exception_handlers=_ANSWERS)
     app.router.redirect_slashes = False
-    inner: ASGIApp = app if tokens is None else InferenceGate(app, tokens)
+    purposes: list[Purpose] = ["inference"] * inference
+    purposes += ["management"] * manages
+    inner: ASGIApp = app
+    if tokens is not None and purposes:
+        inner = PortGate(app, tokens, purposes)
     return Street(inner, metrics=service.metrics, access_log=access_log, cors=cors)
 
 

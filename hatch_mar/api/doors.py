@@ -54,7 +54,7 @@ def make_listeners(
             inference=predicts,
             metrics="metrics" in purposes,
             management=Management(operations, gate, tokens) if "management" in purposes else None,
-            tokens=tokens if predicts else None,
+            tokens=tokens,
             access_log=access_log,
             max_request_size=max_request_size,
             max_response_size=max_response_size,

@@ -48,7 +48,8 @@ class Readiness:
         """Answer `/ping` in TorchServe's shape, the reason added.
 
         By TorchServe's rule a runner is healthy although a model is missing or still loading, as
-        long as no default version has fewer workers than it should, the dying ones counted in.
+        long as no default version has fewer workers than it should, the dying ones counted in. One
+        that has never been ready is not counted: it is tried again, and forgotten if that fails.
         """
         if self.as_torchserve:
             status = "Unhealthy" if self._lacks_workers() else "Healthy"
@@ -63,7 +64,7 @@ class Readiness:
             sum(worker.state != "dead" for worker in model.workers) < model.min_workers
             for versions in self.service.health().models.values()
             for model in versions.values()
-            if model.default
+            if model.default and any(worker.loaded for worker in model.workers)
         )
 
     def readyz(self) -> Answer:

@@ -9,8 +9,10 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from hatch_mar.api.answers import make_json
+from hatch_mar.api.openapi import describe_management
 from hatch_mar.api.street import respond
-from hatch_mar.errors import BadRequestError
+from hatch_mar.api.workflows import management_routes
+from hatch_mar.errors import BadRequestError, InvalidModelError
 from hatch_mar.serve import Registration
 
 if TYPE_CHECKING:
@@ -23,8 +25,11 @@ if TYPE_CHECKING:
     from hatch_mar.api.tokens import Tokens
 
 _JSON = "application/json"
-_RUNTIMES = ("python", "python3", "LSP")
-"""What TorchServe takes for `runtime`. Every one of ours is the runner's own Python."""
+ANY_METHOD = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+_COMPILED = "LSP"
+"""TorchServe's C++ backend."""
+_RUNTIMES = ("python", "python3", _COMPILED)
+"""What TorchServe takes for `runtime`."""
 
 
 class Management:
@@ -42,18 +47,26 @@ class Management:
     def routes(self) -> list[Route]:
         """Return the routes, for an application to serve."""
         one, several = "/models/{model}", "/models/{model}/{version}"
+        default = f"{several}/set-default"
+        answers = [
+            ("GET", "/models", self.list_models),
+            ("POST", "/models", self.register),
+            *(("GET", path, self.describe) for path in (one, several, default)),
+            *(("PUT", path, self.scale) for path in (one, several)),
+            *(("DELETE", path, self.unregister) for path in (one, several)),
+            *(("OPTIONS", path, self.describe_api) for path in (one, several, default)),
+            ("PUT", default, self.set_default),
+            ("GET", "/v1/models/{model}", self.is_ready),
+        ]
+        # As in TorchServe, a slash at the end says nothing.
         routes = [
-            Route("/models", self.list_models, methods=["GET"]),
-            Route("/models", self.register, methods=["POST"]),
-            *(Route(path, self.describe, methods=["GET"]) for path in (one, several)),
-            *(Route(path, self.scale, methods=["PUT"]) for path in (one, several)),
-            *(Route(path, self.unregister, methods=["DELETE"]) for path in (one, several)),
-            Route(f"{several}/set-default", self.set_default, methods=["PUT"]),
-            Route("/v1/models/{model}", self.is_ready, methods=["GET"]),
+            Route(path + slash, answer, methods=[method])
+            for method, path, answer in answers
+            for slash in ("", "/")
         ]
         if self._tokens is not None:
-            routes.append(Route("/token", self.renew_token, methods=["GET"]))
-        return routes
+            routes.append(Route("/token", self.renew_token, methods=ANY_METHOD))
+        return [*routes, *management_routes(self._guard)]
 
     async def list_models(self, request: Request) -> Response:
         """Answer `GET /models?limit=&next_page_token=`: names and URLs, sorted, in pages."""
@@ -78,6 +91,7 @@ class Management:
     async def register(self, request: Request) -> Response:
         """Answer `POST /models`, its parameters in the query or in a JSON body."""
         self._guard.check(request.headers)
+        self._operations.demand_control()
         registration = read_registration(await _parameters(request))
         return _tell(await self._operations.register(registration))
 
@@ -106,6 +120,10 @@ class Management:
         self._guard.check(request.headers)
         path = request.path_params
         return _tell(self._operations.set_default(path["model"], path["version"]))
+
+    async def describe_api(self, request: Request) -> Response:
+        """Answer `OPTIONS` of a model: what can be done with it here."""
+        return respond(make_json(describe_management(request.path_params["model"])))
 
     async def is_ready(self, request: Request) -> Response:
         """Answer `GET /v1/models/{model}`, KServe's question."""
@@ -145,6 +163,7 @@ def read_registration(values: Mapping[str, Any]) -> Registration:
 
     Raises:
         BadRequestError: they name no archive, or a runtime that there is none of.
+        InvalidModelError: they name the one of TorchServe's that is not served here.
     """
     url = values.get("url")
     if url is None:
@@ -152,6 +171,11 @@ def read_registration(values: Mapping[str, Any]) -> Registration:
     runtime = values.get("runtime")
     if runtime and str(runtime) not in _RUNTIMES:
         raise BadRequestError(f"Invalid RuntimeType value: {runtime}")
+    if runtime == _COMPILED:
+        raise InvalidModelError(
+            "runtime LSP is TorchServe's C++ backend, which is not served here: give the model a "
+            "handler in Python"
+        )
     return Registration(
         url=str(url),
         model_name=_read_text(values.get("model_name")),

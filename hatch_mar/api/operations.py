@@ -102,7 +102,7 @@ class Operations:
             MethodNotAllowedError: models may not come and go.
             RequestError: as `Registry.register`.
         """
-        registry = self._control()
+        registry = self.demand_control()
         deployment = await registry.register(registration)
         self._on_change()
         workers = deployment.workers or 0
@@ -123,7 +123,7 @@ class Operations:
             MethodNotAllowedError: models may not come and go.
             RequestError: as `Registry.unregister`.
         """
-        await self._control().unregister(model, version)
+        await self.demand_control().unregister(model, version)
         self._on_change()
         return Outcome(status=HTTPStatus.OK, message=f'Model "{model}" unregistered')
 
@@ -159,13 +159,14 @@ class Operations:
         )
 
     def is_ready(self, model: str) -> bool:
-        """Say whether the default version of `model` answers.
+        """Say whether the default version of `model` answers; one without workers does not.
 
         Raises:
             ModelNotFoundError: there is none.
         """
         default, _ = self._service.versions(model)
-        return self._service.health().models[model][default].ready
+        health = self._service.health().models[model][default]
+        return health.ready and health.state != "scaled-to-zero"
 
     def set_default(self, model: str, version: str) -> Outcome:
         """Let paths without a version lead to `version`.
@@ -185,7 +186,7 @@ class Operations:
             message=f'Default version successfully updated for model "{model}" to "{version}"',
         )
 
-    def _control(self) -> Registry:
+    def demand_control(self) -> Registry:
         """Return the registry.
 
         Raises:

@@ -23,6 +23,8 @@ class WorkerHealth:
     """`cpu`, or `gpu:N` with the physical index."""
     deaths: int = 0
     """How often a process of this slot died without being asked to."""
+    loaded: bool = False
+    """Whether a process of this slot has ever been ready."""
     reason: str = ""
     """Why the last process died: exit code or signal, and the last line of its traceback."""
 

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 DEFAULT_VERSION = "1.0"
 """What TorchServe calls a version that nobody named."""
+COMPILED = "LSP"
+"""What a manifest calls the runtime of handlers that are libraries."""
 _PREFIX = "hatch-mar-run-"
 _LOCK = ".lock"
 _YOUNG_SECONDS = 60
@@ -111,6 +113,11 @@ def prepare(
     if not chosen:
         raise ArchiveError(
             f"{archive.path}: no manifest that names a handler: is it the archive of a model?"
+        )
+    if manifest.runtime == COMPILED:
+        raise ArchiveError(
+            f"{archive.path}: runtime {COMPILED} is TorchServe's C++ backend, which is not served "
+            "here: give the model a handler in Python"
         )
     served = name or manifest.model_name
     version = manifest.model_version or DEFAULT_VERSION

@@ -167,6 +167,7 @@ class Slot:
             state="busy" if busy else str(self.state),
             device="cpu" if self.device is None else str(self.device),
             deaths=self.deaths,
+            loaded=self.loaded.done() and self.loaded.exception() is None,
             reason=self.reason,
         )
 

@@ -216,7 +216,7 @@ def test_requests_of_a_sequence(inference: Port) -> None:
     first, second, third, fourth = inference.call(INFERENCE, "StreamPredictions2", each=wishes)
     assert "ts_request_sequence_id" in json.loads(first.prediction)["headers"]
     assert (first.sequence_id, fourth.sequence_id) == ("s", "t")
-    assert (second.status.code, second.status.message) == (5, "Model not found: no")
+    assert (second.status.code, second.status.message) == (13, "Model not found: no")
     assert third.status.message == "Parameter sequenceId is required."
 
 

@@ -22,7 +22,7 @@ import time
 import venv
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tests.support.exchange import Call, exchange
 
@@ -125,6 +125,22 @@ class TorchServe:
     metrics_url: str
     home: Path
     """Its working directory, with `logs/` and its output in `output.txt`."""
+    rpc_ports: tuple[int, int] = (0, 0)
+    """Of gRPC: inference, management."""
+
+    def door(self, purpose: str) -> str:
+        """Return the URL of the port for `purpose`: inference, management or metrics."""
+        urls = {"inference": self.url, "management": self.management_url}
+        return urls.get(purpose, self.metrics_url)
+
+    def rpc_place(self, package: str) -> str:
+        """Return where gRPC's services of `package` are, as host:port."""
+        return f"127.0.0.1:{self.rpc_ports[package == 'management']}"
+
+    def keys(self) -> dict[str, str]:
+        """Return the keys of `key_file.json`: `inference`, `management` and `API`."""
+        found = json.loads((self.home / "key_file.json").read_text())
+        return {name: value["key"] for name, value in found.items()}
 
     def output(self) -> str:
         return (self.home / "output.txt").read_text(errors="replace")
@@ -187,10 +203,15 @@ def start_torchserve(
     models: Sequence[str] = ("all",),
     settings: Mapping[str, str] | None = None,
     log_config: Path | None = None,
+    tokens: bool = False,
+    one_address: bool = False,
+    workers: bool = True,
 ) -> Iterator[TorchServe]:
     """Serve `models` of the model store until the block ends; every worker is ready when it starts.
 
-    Without one that is `installed` it is our own program of that name.
+    With `tokens`, requests need keys; with `one_address`, management is where inference is; without
+    `workers`, the models start with none. Without one that is `installed` it is our own program of
+    that name.
 
     Raises:
         RuntimeError: The server or a worker did not start; the message ends with its output.
@@ -199,14 +220,18 @@ def start_torchserve(
     if installed is not None:
         command = [installed.python.with_name("torchserve")]
     command += ["--foreground", "--ncs"]
-    command += ["--disable-token-auth", "--ts-config", "config.properties"]
+    command += ["--ts-config", "config.properties", *(["--disable-token-auth"] * (not tokens))]
     command += ["--model-store", store.absolute(), "--models", *models]
     command += ["--log-config", log_config] if log_config else []
     for attempt in range(1, _STARTS + 1):
         # The path of a worker's socket lies in here, and may have 107 bytes: hence not in tmp_path.
         with tempfile.TemporaryDirectory(prefix="ts-") as home:
             try:
-                with _running([*map(str, command)], Path(home), settings or {}) as server:
+                server, addresses = _choose_addresses(Path(home), one_address=one_address)
+                properties = {**addresses, "default_workers_per_model": "1", **(settings or {})}
+                with _running([*map(str, command)], server, properties):
+                    if not one_address:  # there, TorchServe does not describe its models
+                        await_workers(server, some=workers)
                     yield server
             except _PortTakenError:
                 if attempt == _STARTS:
@@ -217,10 +242,10 @@ def start_torchserve(
 
 @contextlib.contextmanager
 def _running(
-    command: Sequence[str], home: Path, settings: Mapping[str, str]
-) -> Iterator[TorchServe]:
-    server, addresses = _choose_addresses(home)
-    properties = {**addresses, "default_workers_per_model": "1", **settings}
+    command: Sequence[str], server: TorchServe, properties: Mapping[str, str]
+) -> Iterator[None]:
+    """Run `command` until the block ends; it answers when the block begins."""
+    home = server.home
     lines = [f"{key}={value}" for key, value in properties.items()]
     (home / "config.properties").write_text("\n".join(lines))
     ours = ("PYTHONPATH", "TS_CONFIG_FILE", "VIRTUAL_ENV")
@@ -238,18 +263,26 @@ def _running(
             start_new_session=True,
         )
     try:
-        _await_workers(server, process)
-        yield server
+        _await_start(server, process)
+        yield
     finally:
         _stop_session(process)
 
 
-def _choose_addresses(home: Path) -> tuple[TorchServe, dict[str, str]]:
+def _choose_addresses(home: Path, *, one_address: bool) -> tuple[TorchServe, dict[str, str]]:
     with contextlib.ExitStack() as held:
         sockets = [held.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(5)]
         ports = [listener.getsockname()[1] for listener in sockets]
     urls = [f"http://127.0.0.1:{port}" for port in ports]
-    server = TorchServe(url=urls[0], management_url=urls[1], metrics_url=urls[2], home=home)
+    if one_address:
+        urls[1] = urls[0]
+    server = TorchServe(
+        url=urls[0],
+        management_url=urls[1],
+        metrics_url=urls[2],
+        home=home,
+        rpc_ports=(ports[3], ports[4]),
+    )
     return server, {
         "inference_address": urls[0],
         "management_address": urls[1],
@@ -259,33 +292,50 @@ def _choose_addresses(home: Path) -> tuple[TorchServe, dict[str, str]]:
     }
 
 
-def _await_workers(server: TorchServe, process: subprocess.Popen[bytes]) -> None:
-    """Wait until every worker of every model says READY: `/ping` is healthy long before."""
+def _await_start(server: TorchServe, process: subprocess.Popen[bytes]) -> None:
+    """Wait until the server says that its ports are open."""
     deadline = time.monotonic() + _READY_WITHIN
-    while time.monotonic() < deadline:
-        output = server.output()
-        if "Address already in use" in output:
+    while "Model server started." not in (output := server.output()):
+        if "Address already in use" in output or "port is taken" in output:
             raise _PortTakenError
         if process.poll() is not None:
             raise RuntimeError(f"torchserve exited with {process.returncode}:\n{output[-4000:]}")
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"torchserve does not start:\n{output[-8000:]}")
+        time.sleep(0.05)
+
+
+def await_workers(server: TorchServe, *, some: bool = True) -> None:
+    """Wait until every worker of every model says READY: `/ping` is healthy long before.
+
+    There must be `some` workers, or else some models.
+    """
+    deadline = time.monotonic() + _READY_WITHIN
+    while time.monotonic() < deadline:
         with contextlib.suppress(OSError):
-            if _workers_are_ready(server.management_url):
+            if _workers_are_ready(server, some=some):
                 return
         time.sleep(0.1)
     raise RuntimeError(f"torchserve is not ready:\n{server.output()[-8000:]}")
 
 
-def _workers_are_ready(management_url: str) -> bool:
-    listed = exchange(management_url, Call(method="GET", path="/models")).json()["models"]
+def _workers_are_ready(server: TorchServe, *, some: bool) -> bool:
     described = [
         version
-        for name in {model["modelName"] for model in listed}
-        for version in exchange(
-            management_url, Call(method="GET", path=f"/models/{name}/all")
-        ).json()
+        for name in {model["modelName"] for model in _ask(server, "/models")["models"]}
+        for version in _ask(server, f"/models/{name}/all")
     ]
     workers = [worker["status"] for version in described for worker in version["workers"]]
-    return bool(workers) and set(workers) == {"READY"}
+    return set(workers) == {"READY"} if some else bool(described) and set(workers) <= {"READY"}
+
+
+def _ask(server: TorchServe, path: str) -> Any:
+    """Return what management says at `path`."""
+    keys = server.home / "key_file.json"
+    headers = []
+    if keys.exists():
+        headers = [("Authorization", f"Bearer {server.keys()['management']}")]
+    return exchange(server.management_url, Call(method="GET", path=path, headers=headers)).json()
 
 
 def _stop_session(process: subprocess.Popen[bytes]) -> None:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 NO_MODEL = "Parameter model_name is required."
 NO_SEQUENCE = "Parameter sequenceId is required."
+_BAD_REQUEST = "BadRequestException.()"
+"""What TorchServe calls the class here."""
 
 
 class Inference:
@@ -71,7 +73,7 @@ class Inference:
                 async for response in self._continue(request):
                     yield _in_sequence(request, prediction=bytes(response.body))
             except RequestError as error:
-                yield _in_sequence(request, status=_status(error))
+                yield message("inference.PredictionResponse")(status=_status(error))
 
     async def _continue(self, request: Any) -> AsyncIterator[Response]:
         if not request.model_name:
@@ -89,7 +91,7 @@ class Inference:
 
     async def _target(self, request: Any, context: Any) -> tuple[str, str | None]:
         if not request.model_name:
-            await context.abort(grpc.StatusCode.INTERNAL, f"{NO_MODEL}\nBadRequestException.()")
+            await context.abort(grpc.StatusCode.INTERNAL, f"{NO_MODEL}\n{_BAD_REQUEST}")
         return request.model_name, request.model_version or None
 
     def _make(self, request: Any, headers: Sequence[tuple[str, str]] = ()) -> Request:
@@ -123,7 +125,12 @@ def _in_sequence(request: Any, **values: Any) -> Any:
 
 
 def _status(error: RequestError) -> Any:
+    """Return `error` as TorchServe does here: INTERNAL unless the model answered so."""
     code, text = explain(error)
+    if not isinstance(error, PredictionFailedError):
+        code = grpc.StatusCode.INTERNAL
+    if isinstance(error, BadRequestError):
+        text = _BAD_REQUEST
     found = message("google.rpc.Status")(code=code.value[0], message=str(error))
     found.details.add(
         type_url="type.googleapis.com/google.rpc.ErrorInfo",

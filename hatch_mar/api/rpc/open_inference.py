@@ -38,6 +38,9 @@ _CONTENTS: Mapping[str, str] = {
 """Where the values of a datatype are (Open Inference Protocol, tensor contents)."""
 
 
+_NO_NAME = "Parameter {} is required.\nBadRequestException.()"
+
+
 class OpenInference:
     """Answers KServe v2."""
 
@@ -77,6 +80,8 @@ class OpenInference:
             url_path=None,
             explain=None,
         )
+        if not request.model_name:
+            await context.abort(grpc.StatusCode.INTERNAL, _NO_NAME.format("model_name"))
         version = request.model_version or None
         try:
             response = await self._service.predict(request.model_name, version, wish)
@@ -86,6 +91,8 @@ class OpenInference:
         return await _read(response, context)
 
     async def _version(self, request: Any, context: Any) -> str:
+        if not request.name:
+            await context.abort(grpc.StatusCode.INTERNAL, _NO_NAME.format("name"))
         try:
             default, _ = self._service.versions(request.name, request.version or None)
         except RequestError as error:
