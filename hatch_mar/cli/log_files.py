@@ -121,12 +121,12 @@ class LogFiles(Logs):
 class RollingFile:
     """A log file that makes room for a new one, by size and by day."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, most_bytes: int = MOST_BYTES) -> None:
         """Append to `path`, or to nothing if that cannot be: that is said once, on stdout."""
         self._handler: RotatingFileHandler | None = None
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._handler = _Rotating(path)
+            self._handler = _Rotating(path, most_bytes)
         except OSError as error:
             say(f"{path}: cannot be written, stdout has it: {error.strerror or error}")
 
@@ -147,8 +147,8 @@ class _Rotating(RotatingFileHandler):
 
     terminator = ""
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(path, maxBytes=MOST_BYTES, backupCount=KEPT, encoding="utf-8")
+    def __init__(self, path: Path, most_bytes: int) -> None:
+        super().__init__(path, maxBytes=most_bytes, backupCount=KEPT, encoding="utf-8")
         self._day = time.localtime(path.stat().st_mtime)[:3]
 
     def shouldRollover(self, record: logging.LogRecord) -> int:  # noqa: N802 - logging's name
