@@ -13,6 +13,7 @@ from hatch_mar.project.pinning import (
     Wanted,
     find_drift,
     find_stale,
+    find_twins,
     local_file,
     problem_of,
     size_here,
@@ -83,7 +84,11 @@ def make_lock(
         ProblemsError: the author's digests are not those of the files, or shards cannot be found.
         WeightsError: files cannot be found or fetched; all of them are named.
     """
-    work = _Locking(old, cache, tell, environ, upgrade=upgrade)
+    twins = list(find_twins(wanted))
+    if twins:
+        raise ProblemsError(twins)
+    own = frozenset(each.target for each in wanted)
+    work = _Locking(old, cache, tell, environ, upgrade=upgrade, own=own)
     for each in wanted:
         work.add(each)
     if work.problems:
@@ -102,7 +107,8 @@ def make_lock(
 
 def check_lock(wanted: Sequence[Wanted], lock: Lock) -> list[Problem]:
     """Return how `lock` and what is `wanted` differ. Local files are read; nobody is asked."""
-    problems = [problem for each in wanted for problem in find_drift(each, lock)]
+    problems = list(find_twins(wanted))
+    problems += [problem for each in wanted for problem in find_drift(each, lock)]
     for each in (*wanted, *(inner for outer in wanted for inner in named_in(lock, outer))):
         locked = lock.find(each.target)
         if locked is None or each.file is None or size_here(each) != locked.size:
@@ -134,6 +140,8 @@ class _Locking:
     tell: Tell
     environ: Mapping[str, str]
     upgrade: bool
+    own: frozenset[str]
+    """Targets of the files that the author names: what others say of them counts less."""
     found: dict[str, LockedFile] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     failures: list[WeightsError] = field(default_factory=list)
@@ -152,15 +160,17 @@ class _Locking:
         except OSError as error:
             where = redact(wanted.places[0] if wanted.places else wanted.source)
             reason = error.strerror or error
-            self.failures.append(WeightsError(f"{wanted.target}: {where}: {reason}"))
+            remedy = "; correct its `source`" if isinstance(error, FileNotFoundError) else ""
+            self.failures.append(WeightsError(f"{wanted.target}: {where}: {reason}{remedy}"))
 
     def _add(self, wanted: Wanted) -> None:
         here = self._hash(wanted)
         kept = self._keep(wanted, here)
         if kept is not None:
             self.found[kept.target] = kept
-            for each in named_in(self.old, wanted):
-                self.add(each)
+            for each in () if wanted.is_named else named_in(self.old, wanted):
+                if each.target not in self.own:
+                    self.add(each)
             return
         file, path = self._look_up(wanted, here)
         self._compare_mirrors(wanted, file)
@@ -258,7 +268,7 @@ class _Locking:
 
     def _with_names(self, wanted: Wanted, file: LockedFile, path: Path | None) -> LockedFile:
         """Lock the files that `file` names, and return it with their targets."""
-        if wanted.in_project or not may_name_others(file.target):
+        if wanted.in_project or wanted.is_named or not may_name_others(file.target):
             return file  # what a file of the project names is wanted anyway
         if path is None:
             path = self._fetch(file)
@@ -267,7 +277,8 @@ class _Locking:
         except ShardsError as error:
             raise ProblemsError([problem_of(wanted, f"'{redact(file.source)}' {error}")]) from error
         for name in names:
-            self.add(_shard(wanted, file, name))
+            if beside(file.target, name) not in self.own:
+                self.add(_shard(wanted, file, name))
         return replace(file, names=tuple(beside(file.target, name) for name in names))
 
     def _fetch(self, file: LockedFile) -> Path:
@@ -287,6 +298,7 @@ def named_in(lock: Lock, wanted: Wanted) -> Iterator[Wanted]:
             source=each.source,
             file=local_file(each.source),
             mirrors=each.mirrors,
+            is_named=True,
             origin=wanted.origin,
             digest_origin=wanted.digest_origin,
         )
@@ -300,6 +312,7 @@ def _shard(wanted: Wanted, file: LockedFile, name: str) -> Wanted:
         source=source,
         file=local_file(source),
         mirrors=tuple(sibling(mirror, name) for mirror in wanted.mirrors),
+        is_named=True,
         origin=wanted.origin,
         digest_origin=wanted.digest_origin,
     )

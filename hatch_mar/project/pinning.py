@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
+from hatch_mar.archive.names import fold
 from hatch_mar.errors import Problem
 from hatch_mar.project.secret import conceal
 from hatch_mar.project.shards import is_index
@@ -37,6 +38,8 @@ class Wanted:
     """As the author wrote it, if so."""
     size: int | None = None
     """Likewise."""
+    is_named: bool = False
+    """Whether another file names it, not the author: what it names in turn is not followed."""
     in_table: bool = True
     """Whether it is in the table `weights`: there, the author can write a digest."""
     origin: Origin
@@ -52,7 +55,7 @@ class Wanted:
 
 def local_file(source: str) -> Path | None:
     """Return the file that `source` names if it is an absolute path or a `file:` URI."""
-    if source.startswith("file://"):
+    if source[:7].lower() == "file://":
         return Path(unquote(urlsplit(source).path))
     return Path(source) if Path(source).is_absolute() else None
 
@@ -149,6 +152,16 @@ def find_stale(wanted: Sequence[Wanted], lock: Lock) -> Iterator[LockedFile]:
         locked = lock.find(each.target)
         needed.update(locked.names if locked is not None else ())
     yield from (file for file in lock.files if file.target not in needed)
+
+
+def find_twins(wanted: Sequence[Wanted]) -> Iterator[Problem]:
+    """Yield the files that would be where another one is, on some file system at least."""
+    seen: dict[str, Wanted] = {}
+    for each in wanted:
+        first = seen.setdefault(fold(each.target), each)
+        if first is not each:
+            said = f"'{each.target}' is where '{conceal(first.source)}' goes as well"
+            yield problem_of(each, f"{said}; give one of them another `target`")
 
 
 def size_here(wanted: Wanted) -> int | None:

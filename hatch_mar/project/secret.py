@@ -8,6 +8,7 @@ from urllib.parse import parse_qsl, urlsplit
 from hatch_mar.weights.uri import HUB_TOKEN, redact
 
 URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://\S+")
+PASSWORD = re.compile(r"//[^/@]*:[^/@]+@")
 VARIABLE = re.compile(r"\$\{[A-Z0-9_]+\}")
 """What pip fills in from the environment, in a requirements file."""
 PARAMETER = re.compile(
@@ -26,8 +27,8 @@ def find_secret(url: str) -> str | None:
     """
     try:
         parts = urlsplit(url)
-    except ValueError:
-        return None
+    except ValueError:  # what it would be if somebody corrected it
+        return "a password" if PASSWORD.search(url) else None
     user, colon, password = parts.netloc.rpartition("@")[0].partition(":")
     if colon and password and not VARIABLE.fullmatch(password):
         return "a password"

@@ -59,6 +59,8 @@ def read_named(path: Path, target: str) -> tuple[str, ...]:
         flaw = find_flaw(posixpath.normpath(name)) if name else "is empty"
         if flaw is not None:
             raise ShardsError(f"names a file {name!r}, which {flaw}")
+        if beside(target, name) == target:
+            raise ShardsError("names itself as one of the files that it needs")
     return tuple(sorted({posixpath.normpath(name) for name in names}))
 
 

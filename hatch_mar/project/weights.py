@@ -6,12 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hatch_mar.errors import ProblemsError
+from hatch_mar.archive.names import find_flaw as find_name_flaw
+from hatch_mar.errors import Problem, ProblemsError
 from hatch_mar.project.document import Origin, render
 from hatch_mar.project.pinning import Wanted, as_reference, find_stale, local_file, pin
 from hatch_mar.project.placement import Placement, place_here, why_stuck
 from hatch_mar.project.reading import Reading, is_lfs_pointer
-from hatch_mar.project.secret import conceal
+from hatch_mar.project.secret import conceal, find_secret
 from hatch_mar.project.shards import ShardsError, beside, may_name_others, read_named, sibling
 from hatch_mar.project.spec import WeightsFile
 from hatch_mar.project.wishes import Wish, is_uri, wishes_of_config, wishes_of_table
@@ -47,7 +48,7 @@ def resolve_weights(
 def _read_lock(reading: Reading) -> Lock | None:
     """Return the lock, an empty one if there is none; None after complaining of it."""
     path = reading.root / LOCK_NAME
-    if not path.is_file():
+    if not path.exists():
         return Lock()
     if not reading.is_inside(path):
         reading.complain_of_file(path, "", "leads out of the project; it belongs into it")
@@ -57,8 +58,25 @@ def _read_lock(reading: Reading) -> Lock | None:
     except ProblemsError as error:
         reading.problems.extend(error.problems)
         return None
+    problems = list(_secrets_of(lock))
+    reading.problems.extend(problems)
+    if problems:
+        return None
     reading.take(path)
     return lock
+
+
+def _secrets_of(lock: Lock) -> Iterator[Problem]:
+    """Yield what somebody wrote into the lock by hand, and nobody may read in the archive."""
+    for index, file in enumerate(lock.files):
+        for key, uris in (("source", [file.source, *file.mirrors]), ("resolved", [file.resolved])):
+            for secret in filter(None, map(find_secret, uris)):
+                yield Problem(
+                    LOCK_NAME,
+                    f"weights[{index}].{key}",
+                    f"holds {secret}, which everybody who has the archive could read; take it out, "
+                    f"and run `{COMMAND}`",
+                )
 
 
 class _Work:
@@ -98,6 +116,9 @@ class _Work:
             return
         if file is not None and file.is_dir():
             self._complain(wish, "source", f"'{wish.source}' is a directory, not a file")
+            return
+        if file is not None and file.exists() and not file.is_file():
+            self._complain(wish, "source", f"'{wish.source}' is a device or a pipe, not a file")
             return
         what = "a URI" if is_uri(wish.source) else "a path outside of the project"
         why = f"its source is {what}" if wish.place == "auto" else f'`place = "{wish.place}"`'
@@ -179,6 +200,10 @@ class _Work:
 
     def _refer(self, wish: Wish, file: Path | None, why: str) -> Iterator[WeightsFile]:
         """Yield the reference, and those to the files that the lock says it names."""
+        flaw = find_name_flaw(wish.target)
+        if flaw is not None:
+            self._complain(wish, "target", f"'{wish.target}' {flaw}; give another one")
+            return
         wanted = Wanted(
             target=wish.target,
             source=wish.source,

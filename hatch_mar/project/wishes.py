@@ -123,7 +123,7 @@ def _last_part(source: str) -> str:
 def _check_sources(reading: Reading, table: WeightsTable, key: KeyPath) -> bool:
     """Say whether the source and its mirrors could be anywhere; complain of those that cannot."""
     origin = reading.origin((*key, "source"))
-    found = [_check_uri(reading, origin, table.source)] if is_uri(table.source) else []
+    found = [_check_source(reading, origin, table.source)]
     for index, mirror in enumerate(table.mirrors):
         where = (*key, "mirrors", index)
         if is_uri(mirror):
@@ -134,6 +134,16 @@ def _check_sources(reading: Reading, table: WeightsTable, key: KeyPath) -> bool:
             )
             found.append(False)
     return all(found)
+
+
+def _check_source(reading: Reading, origin: Origin, source: str) -> bool:
+    if is_uri(source):
+        return _check_uri(reading, origin, source)
+    scheme = source.strip().partition(":")[0].lower()
+    if scheme not in SCHEMES or scheme == source.strip().lower():
+        return True
+    reading.complain_at(origin, f"begins as a URI and is none; write {scheme}://...")
+    return False
 
 
 def _check_uri(reading: Reading, origin: Origin, uri: str) -> bool:
@@ -149,7 +159,8 @@ def _check_uri(reading: Reading, origin: Origin, uri: str) -> bool:
     scheme = uri.partition(":")[0].lower()
     hint = "" if scheme in SCHEMES else did_you_mean(scheme, SCHEMES)
     if flaw is not None or hint:
-        reading.complain_at(origin, f"'{uri}' {flaw or f'is of a kind that nobody knows{hint}'}")
+        said = flaw or f"is of a kind that nobody knows{hint}"
+        reading.complain_at(origin, f"'{conceal(uri)}' {said}")
         return False
     if scheme not in SCHEMES:
         reading.notes.append(

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 from hatch_mar.archive.modelconfig import read_model_config
 from hatch_mar.archive.modelpath import lead_inside
 from hatch_mar.archive.unpack import unpack, unpack_extra_files
-from hatch_mar.errors import ArchiveError
+from hatch_mar.errors import ArchiveError, OfflineError
 from hatch_mar.serve.deployment import Deployment
 from hatch_mar.weights.fetch import Progress, fetch
 from hatch_mar.weights.reference import Reference
@@ -147,22 +147,36 @@ def _link_references(
 ) -> None:
     manifest = archive.manifest
     model = f"{manifest.model_name} {manifest.model_version or DEFAULT_VERSION}"
+    forbidden: list[OfflineError] = []
     for reference in archive.seal.references if archive.seal else ():
         target = directory / reference.target
         if target.exists():
             raise ArchiveError(
                 f"{archive.path}: {reference.target}: is a member and a reference at once"
             )
-        while True:
-            with watch(reference) as progress:
-                path = fetch(reference, cache, progress=progress, environ=environ)
-            lock = hold(path)
-            if lock is not None:  # else somebody has pruned it just now
-                break
+        try:
+            path, lock = _fetch_and_hold(reference, cache, watch, environ)
+        except OfflineError as error:
+            forbidden.append(error)
+            continue
         _held.setdefault(directory, []).append(lock)
         cache.ledger.note_use(reference.sha256, model)
         target.parent.mkdir(parents=True, exist_ok=True)
         target.symlink_to(path)
+    if forbidden:  # all at once: who brings them here by hand comes once
+        raise OfflineError("\n".join(map(str, forbidden)))
+
+
+def _fetch_and_hold(
+    reference: Reference, cache: Cache, watch: Watch, environ: Mapping[str, str]
+) -> tuple[Path, int]:
+    """Return the file in the cache, and the descriptor that keeps it from being pruned."""
+    while True:
+        with watch(reference) as progress:
+            path = fetch(reference, cache, progress=progress, environ=environ)
+        lock = hold(path)
+        if lock is not None:  # else somebody has pruned it just now
+            return path, lock
 
 
 def _unwatched(_: Reference) -> AbstractContextManager[None]:

@@ -212,7 +212,8 @@ class _Transfer:
                 f"{self.name}: not what was locked: {reasons}; "
                 "lock the new file, or restore the old one"
             )
-        raise WeightsError(f"{self.name}: cannot be fetched: {reasons}")
+        remedy = f"put that right, or put the file at {self.cache.path_of(self.sha256 or '')}"
+        raise WeightsError(f"{self.name}: cannot be fetched: {reasons}; {remedy}")
 
     def insist(self, source: str) -> None:
         """Fetch from `source`, again and again as long as that brings it nearer."""

@@ -200,6 +200,12 @@ def _flaws_of_values(file: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "target", f"'{target}' {flaw}; {_START_AGAIN}"
     if isinstance(resolved, str) and (flaw := find_source_flaw(resolved)) is not None:
         yield "resolved", f"'{redact(resolved)}' {flaw}; {_START_AGAIN}"
+    names, mirrors = file.get("names"), file.get("mirrors")
+    if isinstance(names, list) and target in names:
+        yield "names", f"names itself; {_START_AGAIN}"
+    for mirror in mirrors if isinstance(mirrors, list) else ():
+        if isinstance(mirror, str) and (flaw := find_source_flaw(mirror)) is not None:
+            yield "mirrors", f"'{redact(mirror)}' {flaw}; {_START_AGAIN}"
     if isinstance(sha256, str) and not is_sha256(sha256):
         yield "sha256", f"'{sha256}' is not a sha256: 64 lower-case hex digits; {_START_AGAIN}"
 

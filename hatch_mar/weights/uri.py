@@ -21,6 +21,7 @@ _ADDRESSES: Mapping[str, Callable[[str], object]] = {
     "hf": HubAddress.parse,
     "s3": ObjectAddress.parse,
 }
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
 _VERSION = re.compile(r"versionid=[\w.~:-]+", re.IGNORECASE | re.ASCII)
 """The one query that is no secret, and that says which bytes are meant."""
 HUB_TOKEN = re.compile(r"hf_[A-Za-z0-9]{16,}")
@@ -32,28 +33,40 @@ def find_flaw(source: str) -> str | None:
 
     What schemes other than ours look like is not for us to say.
     """
-    scheme = source.partition("://")[0].lower()
-    if "://" in source and scheme in _ADDRESSES:
+    if _SCHEME.match(source) is None:
+        return _find_flaw_of_path(source)
+    scheme = source.partition(":")[0].lower()
+    if not source.isprintable():
+        return "has characters that no address has"
+    if scheme in _ADDRESSES:
         return _find_flaw_of_address(source, scheme)
+    return _find_flaw_of_url(source, scheme)
+
+
+def _find_flaw_of_url(source: str, scheme: str) -> str | None:
     try:
         parts = urlsplit(source)
         server = parts.hostname
         parts.port  # noqa: B018 - it is read when it is asked for
     except ValueError as error:
         return f"is not a URL: {str(error)[:1].lower()}{str(error)[1:]}"
-    if parts.scheme in _ADDRESSES:
-        return f"is not a URL; write {parts.scheme}://..."
-    if parts.scheme in {"http", "https"} and not server:
+    if scheme in {"http", "https"} and not server:
         return "is not a URL: it names no server"
-    path = unquote(parts.path) if parts.scheme else source
-    if is_local(source) and not (parts.netloc in {"", "localhost"} and Path(path).is_absolute()):
-        return "is not an absolute path on this machine"
+    if scheme == "file":
+        here = parts.netloc in {"", "localhost"}
+        return _find_flaw_of_path(unquote(parts.path) if here else "")
     return None
 
 
+def _find_flaw_of_path(path: str) -> str | None:
+    if "\0" in path:
+        return "has a character that no path has"
+    return None if Path(path).is_absolute() else "is not an absolute path on this machine"
+
+
 def _find_flaw_of_address(source: str, scheme: str) -> str | None:
-    if not source.isprintable():
-        return "has characters that no address has"
+    if "://" not in source:
+        return f"is not a URL; write {scheme}://..."
     try:
         _ADDRESSES[scheme](source)
     except AddressError as error:
@@ -63,7 +76,8 @@ def _find_flaw_of_address(source: str, scheme: str) -> str | None:
 
 def is_local(source: str) -> bool:
     """Say whether `source` is a file of this machine: reading it opens no socket."""
-    return re.match(r"(?!file:)[A-Za-z][A-Za-z0-9+.-]*:", source) is None
+    found = _SCHEME.match(source)
+    return found is None or found[1].lower() == "file"
 
 
 def redact(source: str) -> str:

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -360,6 +361,117 @@ def test_an_index_that_is_none(
     said = hatch_mar("lock", project.root)
     assert said.code == 2
     assert f"pyproject.toml: tool.mar.weights: '{url}' {problem}" in said.err
+
+
+def test_an_index_that_names_itself(project: Scratch, tap: Tap, hatch_mar: Program) -> None:
+    text = json.dumps({"weight_map": {"a": "./m.safetensors.index.json"}})
+    project.configure(f'weights = "{tap.serve("/m.safetensors.index.json", text.encode())}"')
+    said = hatch_mar("lock", project.root)
+    assert said.code == 2
+    assert "names itself as one of the files that it needs" in said.err
+
+
+def test_what_a_named_file_names_is_not_followed(
+    project: Scratch, tap: Tap, hatch_mar: Program
+) -> None:
+    """Two indexes that name each other."""
+    names = ["a.index.json", "b.index.json"]
+    for name, other in zip(names, reversed(names), strict=True):
+        tap.serve(f"/{name}", json.dumps({"weight_map": {"w": other}}).encode())
+    project.configure(f'weights = "{tap.url}/{names[0]}"')
+    for _ in range(2):
+        assert hatch_mar("lock", project.root).code == 0
+        assert {name: file.names for name, file in lock_of(project).items()} == {
+            names[0]: (names[1],),
+            names[1]: (),
+        }
+
+
+def test_a_lock_that_somebody_led_in_a_circle(
+    locked: Scratch, tap: Tap, hatch_mar: Program
+) -> None:
+    path = locked.root / LOCK_NAME
+    text = path.read_text(encoding="utf-8")
+    path.write_text(f'{text}names = ["w.pt"]\n', encoding="utf-8")
+    said = hatch_mar("lock", locked.root)
+    assert said.code == 2
+    assert "mar.lock: weights[0].names: names itself" in said.err
+    assert tap.asked == []
+
+
+@pytest.mark.parametrize(
+    ("key", "uri"),
+    [
+        ("resolved", "https://user:secret@example.org/w.pt"),
+        ("resolved", "https://example.org/w.pt?X-Amz-Signature=secret"),
+        ("source", "https://user:secret@example.org/w.pt"),
+    ],
+)
+def test_a_secret_that_somebody_wrote_into_the_lock(
+    locked: Scratch, hatch_mar: Program, key: str, uri: str
+) -> None:
+    (file,) = lock_of(locked).values()
+    changed = replace(file, source=uri) if key == "source" else replace(file, resolved=uri)
+    locked.lock(changed)
+    for command in (["lock"], ["lock", "--check"], ["check"], ["plan"], ["lock", "--json"]):
+        said = hatch_mar(*command, locked.root)
+        assert said.code == 2
+        assert "secret" not in said.out + said.err
+        assert f"weights[0].{key}" in said.out + said.err
+
+
+def test_a_shard_that_the_author_names_is_the_authors(
+    project: Scratch, tap: Tap, hatch_mar: Program
+) -> None:
+    index = tap.serve("/m.safetensors.index.json", json.dumps(INDEX).encode())
+    tap.serve("/m-2.safetensors", DATA)
+    tuned = tap.serve("/tuned/m-1.safetensors", OTHER)
+    both = [f'{{ source = "{tuned}" }}', f'{{ source = "{index}" }}']
+    for order in (both, both[::-1]):
+        project.configure(f"weights = [{', '.join(order)}]")
+        assert hatch_mar("lock", project.root).code == 0
+        assert hatch_mar("lock", project.root, "--check").code == 0
+        assert lock_of(project)["m-1.safetensors"].source == tuned
+
+
+@pytest.mark.parametrize("other", ["w.pt", "W.PT"])
+def test_two_files_for_one_place(
+    project: Scratch, tap: Tap, hatch_mar: Program, other: str
+) -> None:
+    first, second = tap.serve("/w.pt", DATA), tap.serve("/second.pt", OTHER)
+    entries = f'{{ source = "{first}" }}, {{ source = "{second}", target = "{other}" }}'
+    project.configure(f"weights = [{entries}]")
+    for option in ([], ["--check"]):
+        said = hatch_mar("lock", project.root, *option)
+        assert said.code == (1 if option else 2)
+        assert f"weights[1].source: '{other}' is where '{first}' goes as well; give" in said.err
+    assert tap.asked == []
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("{url}/a\\u0000b", "'{url}/a\\x00b' has characters that no address has"),
+        ("{url}/a\\u202eb", "has characters that no address has"),
+        ("{url}/%00", "'\\x00' holds a control character; give another one"),
+        ("/dev/null", "'/dev/null' is a device or a pipe, not a file"),
+        ("file:w.pt", "begins as a URI and is none; write file://..."),
+        ("https:/user:secret@h/w.pt", "begins as a URI and is none; write https://..."),
+        (" https://user:secret@h/w.pt", "begins as a URI and is none; write https://..."),
+        ("https://user:secret@[h/w.pt", "holds a password"),
+        ("https://h/w\\nhttps://user:secret@h/w.pt", "has characters that no address has"),
+    ],
+)
+def test_sources_that_are_none(
+    project: Scratch, tap: Tap, hatch_mar: Program, source: str, said: str
+) -> None:
+    project.configure(f'weights = "{source.format(url=tap.url)}"')
+    for command in ("lock", "check"):
+        found = hatch_mar(command, project.root)
+        assert found.code == 2
+        assert said.format(url=tap.url) in found.err
+        assert "secret" not in found.err
+    assert tap.asked == []
 
 
 def test_a_shard_that_is_missing_is_named(project: Scratch, tap: Tap, hatch_mar: Program) -> None:

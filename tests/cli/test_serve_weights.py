@@ -181,7 +181,8 @@ def test_weights_that_are_gone(tap: Tap, env: dict[str, str], tmp_path: Path) ->
         assert runner.process.wait(60) == WeightsError.exit_code
         output = runner.output()
     assert "first.bin: cannot be fetched" in output
-    assert f"{tap.url}/gone.bin: the server answers 404" in output
+    assert f"{tap.url}/gone.bin: the server answers 404: there is no such file; put" in output
+    assert f"or put the file at {env['HATCH_MAR_CACHE_DIR']}/sha256/" in output
     assert "secret" not in output
     assert "Traceback" not in output
 
@@ -190,7 +191,8 @@ def test_offline_asks_nobody(archive: str, tap: Tap, env: dict[str, str], tmp_pa
     env["HATCH_MAR_OFFLINE"] = "1"
     with start_runner(archive, env=env, wait="no") as runner:
         assert runner.process.wait(60) == OfflineError.exit_code
-        assert "first.bin: not in the cache" in runner.output()
+        for target in ("first.bin", "deep/second.bin"):
+            assert f"{target}: not in the cache" in runner.output()
     assert tap.asked == []
 
 
@@ -207,7 +209,7 @@ def test_without_a_network_at_all(
         command, check=False, capture_output=True, text=True, env={**os.environ, **env}, cwd=ROOT
     )
     if "unshare" in done.stderr:
-        return  # `tests/cli/test_pull.py` has a guard that works everywhere
+        pytest.skip("this machine lends no network; tests/cli/test_pull.py has a guard instead")
     assert done.returncode == 0, done.stderr
     assert "was there" in done.stdout
 
@@ -236,5 +238,27 @@ def test_a_read_only_cache_and_a_read_only_package(
     argv += [str(package), archive]
     with start_runner(argv=argv, env=env, cwd=ROOT) as runner:
         if runner.exited() == 77 or "unshare" in runner.output():
-            return
+            pytest.skip("this machine lets nobody mount anything; see the next test")
         assert predict(runner) == ANSWER
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere; see the test above")
+def test_a_cache_and_a_package_that_cannot_be_written(
+    references: tuple[Reference, ...], tap: Tap, env: dict[str, str], tmp_path: Path
+) -> None:
+    """The same where nobody may mount: one of the two ways is open to every user."""
+    tap.open.set()
+    for reference in references:
+        fetch(reference, Cache(tmp_path / "cache"))
+    package = tmp_path / "package"
+    package.mkdir()
+    archive = write(package, references)
+    folders = [package, tmp_path / "cache", *filter(Path.is_dir, (tmp_path / "cache").rglob("*"))]
+    for folder in folders:
+        folder.chmod(0o555)
+    try:
+        with start_runner(archive, env=env) as runner:
+            assert predict(runner) == ANSWER
+    finally:
+        for folder in folders:
+            folder.chmod(0o755)

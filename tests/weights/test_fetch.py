@@ -120,7 +120,10 @@ def test_patience_ends(
     site: Any, cache: Cache, refer: Refer, patience: Patience, waits: list[float]
 ) -> None:
     site.fail(9, status=503)
-    message = r"^model\.pt: cannot be fetched: http.*/w\.pt: the server answers 503$"
+    message = (
+        r"^model\.pt: cannot be fetched: http.*/w\.pt: the server answers 503; "
+        r"put that right, or put the file at .*/sha256/[^ ]*$"
+    )
     with pytest.raises(WeightsError, match=message):
         fetch(refer(site("/w.pt")), cache, patience=patience)
     assert len(site.asked) == 3

@@ -80,7 +80,9 @@ def test_behind_the_end_is_the_whole(site: Any) -> None:
     stream.close()
 
 
-@pytest.mark.parametrize("value", ["bytes 9-20/7000", "bytes */7000", "lines 1-2/3", ""])
+@pytest.mark.parametrize(
+    "value", ["bytes 9-20/7000", "bytes */7000", "lines 1-2/3", "", f"bytes 7-69/{'9' * 5000}"]
+)
 def test_another_part_than_asked_for_is_no_part(site: Any, value: str) -> None:
     site.fail(headers={"Content-Range": value})
     stream = _source(site("/w", DATA)).open(7, 70)
@@ -369,3 +371,31 @@ def test_what_is_no_url(uri: str) -> None:
     with pytest.raises((OSError, ValueError)) as caught:
         _source(uri).open()
     assert type(caught.value) is not ConnectionError
+
+
+@pytest.mark.parametrize("host", ["a..example", f"{'a' * 64}.example"])
+def test_a_name_that_the_dns_cannot_have(site: Any, host: str) -> None:
+    site.redirects["/w"] = f"http://{host}/w"
+    for uri in (f"http://{host}/w", site.url + "/w"):
+        with pytest.raises(OSError, match=r"^not a URL$"):
+            _source(uri).open()
+
+
+@pytest.mark.parametrize("length", [chr(0xB2), "9" * 5000, "-7"])
+def test_a_length_that_is_no_number_is_not_known(site: Any, length: str) -> None:
+    site.fail(unknown=True, headers={"Content-Length": length})
+    stream = _source(site("/w", DATA)).open()
+    assert stream.total is None
+    stream.close()
+
+
+def test_the_end_of_an_address_with_colons_is_no_port() -> None:
+    asked: list[tuple[str, int]] = []
+
+    def resolve(host: str, port: int) -> list[str]:
+        asked.append((host, port))
+        return ["169.254.169.254"]
+
+    with pytest.raises(PermissionError, match="metadata"):
+        _source("http://[fd00::254]/w", Network(resolve=resolve)).open()
+    assert asked == [("fd00::254", 80)]

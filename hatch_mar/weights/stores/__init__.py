@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from hatch_mar.weights.stores.protocol import STALL, Resolved
-from hatch_mar.weights.uri import find_flaw
+from hatch_mar.weights.uri import find_flaw, is_local
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -73,7 +73,7 @@ def _find_store(uri: str) -> ModuleType:
     flaw = find_flaw(uri)
     if flaw is not None:
         raise OSError(flaw)
-    scheme = urlsplit(uri).scheme
+    scheme = "" if is_local(uri) else urlsplit(uri).scheme
     if scheme not in _MODULES:
         known = ", ".join(sorted(filter(None, _MODULES)))
         raise OSError(f"no store reads {scheme!r} sources; known are {known} and paths")

@@ -15,7 +15,9 @@ _PASSING = {
     HTTPStatus.SERVICE_UNAVAILABLE,
     HTTPStatus.GATEWAY_TIMEOUT,
 }
-_CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+)")
+_CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-[0-9]+/([0-9]{1,18})")
+_LENGTH = re.compile(r"[0-9]{1,18}")
+"""What fits into the sizes that file systems have: `int` does not take numbers of any length."""
 
 
 def explain_status(status: int, *, server: str, missing: str, login: str) -> OSError:
@@ -48,6 +50,11 @@ def read_content_range(header: str | None) -> tuple[int, int] | None:
     """Return offset and size of the whole from a `Content-Range` header (RFC 9110, 14.4)."""
     found = _CONTENT_RANGE.fullmatch(header or "")
     return (int(found[1]), int(found[2])) if found else None
+
+
+def read_length(header: str | None) -> int | None:
+    """Return the bytes of a `Content-Length` header (RFC 9110, 8.6); None if it says none."""
+    return int(header) if header is not None and _LENGTH.fullmatch(header) else None
 
 
 def write_range(start: int, stop: int | None) -> str | None:

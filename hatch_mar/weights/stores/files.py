@@ -12,8 +12,8 @@ from urllib.parse import unquote, urlsplit
 def open_source(uri: str, *, stall: float) -> FileSource:
     """Return the file at `uri`, `file:///...` or an absolute path."""
     del stall  # a disk has no manners to mind
-    parts = urlsplit(uri)
-    return FileSource(Path(unquote(parts.path) if parts.scheme else uri))
+    is_uri = uri[:5].lower() == "file:"
+    return FileSource(Path(unquote(urlsplit(uri).path) if is_uri else uri))
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,12 @@ from gcsfs.core import GCSFileSystem
 from google.auth.exceptions import GoogleAuthError, TransportError
 from yarl import URL
 
-from hatch_mar.weights.stores.answers import explain_status, read_content_range, write_range
+from hatch_mar.weights.stores.answers import (
+    explain_status,
+    read_content_range,
+    read_length,
+    write_range,
+)
 from hatch_mar.weights.stores.objects import Answer
 from hatch_mar.weights.stores.protocol import Resolved
 
@@ -54,14 +59,13 @@ class Client:
             headers["Range"] = wanted
         answer = await self._ask("download/storage/v1/", headers, alt="media")
         found = read_content_range(answer.headers.get("Content-Range"))
-        length = answer.headers.get("Content-Length", "")
 
         async def close() -> None:
             answer.close()
 
         return Answer(
             start=found[0] if found else 0,
-            total=found[1] if found else int(length) if length.isdigit() else None,
+            total=found[1] if found else read_length(answer.headers.get("Content-Length")),
             version=answer.headers.get("X-Goog-Generation") or answer.headers.get("ETag"),
             read=answer.content.read,
             close=close,

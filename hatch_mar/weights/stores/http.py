@@ -24,6 +24,7 @@ from hatch_mar.weights.stores.answers import (
     explain_status,
     is_behind_the_end,
     read_content_range,
+    read_length,
     write_range,
 )
 from hatch_mar.weights.stores.protocol import BusyError
@@ -124,7 +125,7 @@ class HttpStream:
         """Read the headers of `response`, of which `start` was asked."""
         self._response = response
         headers = response.headers
-        tag, length = headers.get("ETag", ""), headers.get("Content-Length", "")
+        tag = headers.get("ETag", "")
         self._is_coded = headers.get("Content-Encoding", "identity").lower() != "identity"
         self.start = 0
         self.total: int | None = None
@@ -135,8 +136,8 @@ class HttpStream:
             found = read_content_range(headers.get("Content-Range"))
             self.is_usable = found is not None and found[0] == start and not self._is_coded
             self.start, self.total = found or (0, None)
-        elif length.isdigit() and not self._is_coded:
-            self.total = int(length)
+        elif not self._is_coded:
+            self.total = read_length(headers.get("Content-Length"))
         if tag.startswith('"') and not self._is_coded:  # W/"..." is a weak one
             self.version = tag
 
@@ -209,7 +210,7 @@ def _check_status(response: BaseHTTPResponse) -> BaseHTTPResponse:
     raise explain_status(
         response.status,
         server="the server",
-        missing="the server answers 404",
+        missing="the server answers 404: there is no such file",
         login="are the credentials set?",
     )
 

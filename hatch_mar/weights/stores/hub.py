@@ -18,6 +18,7 @@ from hatch_mar.weights.stores.answers import (
     explain_status,
     is_behind_the_end,
     read_content_range,
+    read_length,
     write_range,
 )
 from hatch_mar.weights.stores.protocol import Resolved
@@ -98,9 +99,8 @@ class HubStream:
         self._chunks = answer.iter_raw(_CHUNK)
         self._kept = memoryview(b"")
         found = read_content_range(answer.headers.get("Content-Range"))
-        length = answer.headers.get("Content-Length", "")
         self.start = found[0] if found else 0
-        self.total = found[1] if found else int(length) if length.isdigit() else None
+        self.total = found[1] if found else read_length(answer.headers.get("Content-Length"))
         self.version = _version_of([*answer.history, answer])
 
     def read(self, count: int) -> bytes:

@@ -18,9 +18,11 @@ from urllib3.exceptions import (
     DecodeError,
     HTTPError,
     IncompleteRead,
+    LocationParseError,
     LocationValueError,
     NameResolutionError,
     NewConnectionError,
+    ProtocolError,
     ProxyError,
     ProxySchemeUnknown,
     ReadTimeoutError,
@@ -54,6 +56,8 @@ class _Guarded(HTTPConnection):
             found = self._network.addresses_of(self.host, self.port, from_public=self._from_public)
         except socket.gaierror as error:
             raise NameResolutionError(self.host, self, error) from error
+        except UnicodeError as error:  # of a part that is empty, or too long for the DNS
+            raise LocationParseError("its server has no name that could be") from error
         failure: OSError = OSError("it has no address")
         for address, self.zone in found:
             try:
@@ -126,7 +130,7 @@ class Routes:
             kind = _TLSPool if parts.scheme == "https" else _Pool
             self._pools[key] = kind(
                 parts.host or "",
-                parts.port,
+                parts.port or _PORTS[parts.scheme or "http"],  # else guessed from an IPv6's end
                 timeout=self._timeout,
                 maxsize=_KEPT,
                 network=self._network,
@@ -231,6 +235,8 @@ def _cause_of(error: BaseException) -> str:
     found = _find(OSError, error)
     if found is not None and found.strerror:
         return found.strerror
+    if isinstance(error, ProtocolError):
+        return "the server hung up, or what it sends is no HTTP"
     return "no answer" if isinstance(error, ConnectTimeoutError) else type(error).__name__
 
 
