@@ -77,6 +77,41 @@ def tabulate_start(results: dict[str, Any]) -> str:
     )
 
 
+def tabulate_ready(results: dict[str, Any]) -> str:
+    """Return the times until all models are ready, against what loading each alone takes."""
+    together, alone = results["together"], results["alone"]
+    work = sum(
+        median(each["cpu"] for each in alone if each["model"] == model)
+        for model in sorted({each["model"] for each in alone})
+    )
+    bound = work / results["machine"]["cores"]
+    seconds = [each["seconds"] for each in together]
+    rows = [
+        [
+            f"{results['models']} models at once",
+            _spread(seconds, 2),
+            _spread([each["cpu"] for each in together], 2),
+        ],
+        [
+            "one alone",
+            _spread([each["seconds"] for each in alone], 2),
+            _spread([each["cpu"] for each in alone], 2),
+        ],
+    ]
+    goal = [
+        "time until all are ready, against the CPU seconds of each alone, on all cores",
+        "at most 1.2",
+        f"{median(seconds) / bound:.2f}",
+    ]
+    return "\n\n".join(
+        (
+            _markdown(["started", "seconds until ready", "CPU seconds"], rows),
+            _markdown(["goal", "aim", "measured"], [goal]),
+            _conditions(results),
+        )
+    )
+
+
 def tabulate_packaging(results: dict[str, Any]) -> str:
     runs: list[dict[str, Any]] = results["runs"]
 
@@ -212,6 +247,7 @@ def tabulate_weights(results: dict[str, Any]) -> str:
 TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "echo": tabulate_echo,
     "start": tabulate_start,
+    "ready": tabulate_ready,
     "warm-start": tabulate_warm_start,
     "weights": tabulate_weights,
     "packaging": tabulate_packaging,

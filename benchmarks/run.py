@@ -2,6 +2,7 @@
 
     python benchmarks/run.py echo --rounds 5      requests a second and latency, with wrk
     python benchmarks/run.py start --rounds 5     time to the first answer, and memory
+    python benchmarks/run.py ready --rounds 5     ten models at once, against each alone
     python benchmarks/run.py packaging --rounds 5 building archives and wheels of big weights
     python benchmarks/run.py warm-start           the first answer with big weights in the cache
     python benchmarks/run.py weights --rounds 5   downloading big weights, verified
@@ -28,6 +29,7 @@ from benchmarks.echo import run_echo
 from benchmarks.hook import run_hook
 from benchmarks.packaging import run_packaging
 from benchmarks.peers import PEERS
+from benchmarks.ready import run_ready
 from benchmarks.report import TABLES, publish
 from benchmarks.start import run_start
 from benchmarks.warm_start import run_warm_start
@@ -57,6 +59,8 @@ def main() -> None:
         results = run_warm_start(rounds=options.rounds, size=options.size << 20)
     elif options.command == "weights":
         results = run_weights(rounds=options.rounds, size=options.size << 20)
+    elif options.command == "ready":
+        results = run_ready(rounds=options.rounds, models=options.models)
     elif options.command == "hook":
         results = run_hook(rounds=options.rounds)
     else:
@@ -70,16 +74,18 @@ def _parse() -> argparse.Namespace:
     commands = parser.add_subparsers(dest="command", required=True)
     echo = commands.add_parser("echo", help="throughput and latency of a handler that does nothing")
     start = commands.add_parser("start", help="time to the first answer, and memory")
+    ready = commands.add_parser("ready", help="time until many models are ready")
     packaging = commands.add_parser("packaging", help="building archives and wheels of big weights")
     hook = commands.add_parser("hook", help="CPU time of a build without weights")
     warm = commands.add_parser("warm-start", help="first answer with big weights in the cache")
     weights = commands.add_parser("weights", help="downloading big weights from loopback")
     commands.add_parser("publish", help="write the tables into the documentation")
-    for command in (echo, start, packaging, warm, hook, weights):
+    for command in (echo, start, ready, packaging, warm, hook, weights):
         command.add_argument("--rounds", type=int, default=5)
         command.add_argument("--into", type=Path, default=RESULTS, help="where the results go")
     for command in (packaging, warm, weights):
         command.add_argument("--size", type=int, default=1024, help="MiB of weights")
+    ready.add_argument("--models", type=int, default=10, help="how many of them")
     echo.add_argument("--seconds", type=int, default=3, help="length of one point")
     echo.add_argument("--connections", type=int, nargs="+", default=[1, 8, 64])
     echo.add_argument("--peers", nargs="+", choices=PEERS, default=list(PEERS))
