@@ -22,6 +22,8 @@ PID_FILE = ".model_server.pid"
 PATIENCE = 60.0
 """Seconds that a server may take to stop."""
 _POLL = 0.05
+_LARGEST = 2**31 - 1
+"""What a `pid_t` holds."""
 
 
 class Background:
@@ -81,6 +83,9 @@ class Background:
             os.kill(pid, signal.SIGTERM)
         except ProcessLookupError:
             say("TorchServe already stopped.")
+        except PermissionError:
+            say(f"{self.path} names process {pid}, which is not yours to stop.")
+            return 1
         else:
             end = time.monotonic() + PATIENCE
             while _is_alive(pid):
@@ -93,10 +98,15 @@ class Background:
         return 0
 
     def _pid(self) -> int | None:
+        """Return the process that the file names; None where it names none.
+
+        Zero and below are no processes but groups of them: a signal would reach far more than one.
+        """
         try:
-            return int(self.path.read_text())
+            pid = int(self.path.read_text())
         except (OSError, ValueError):
             return None
+        return pid if 0 < pid <= _LARGEST else None
 
 
 STARTED_VARIABLE = "HATCH_MAR_STARTED_FD"

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 ENVIRONMENT_SWITCH = "enable_envvars_config"
 ENVIRONMENT_PREFIX = "TS_"
 _REFERENCE = re.compile(r"\$\$([^$]+)\$\$")
-_NUMBER = re.compile(r"[+-]?\d+")
+_NUMBER = re.compile(r"[+-]?\d+", re.ASCII)
+_SMALLEST, _LARGEST = -(2**31), 2**31 - 1
+"""Of Java's `int`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -217,12 +219,11 @@ def _parse(key: str, kind: str, text: str) -> object:
     if kind.startswith("int"):
         if not _NUMBER.fullmatch(text):
             raise ValueError(f"'{text}' is not a whole number")
-        return int(text)
+        if not _SMALLEST <= (number := int(text)) <= _LARGEST:
+            raise ValueError(f"'{text}' is beyond what fits in 32 bits")
+        return number
     if kind == "float":
-        try:
-            return float(text)
-        except ValueError:
-            raise ValueError(f"'{text}' is not a number") from None
+        return _parse_minutes(text)
     if key in ("models", "model_snapshot"):
         _check_json(text)
     if key == "metrics_mode" and text.lower() not in ("log", "prometheus", "legacy"):
@@ -233,9 +234,21 @@ def _parse(key: str, kind: str, text: str) -> object:
     return text
 
 
+def _parse_minutes(text: str) -> float:
+    try:
+        minutes = float(text)
+    except ValueError:
+        raise ValueError(f"'{text}' is not a number") from None
+    if not abs(minutes) <= _LARGEST:  # nor NaN
+        raise ValueError(f"'{text}' is beyond what fits in 32 bits")
+    return minutes
+
+
 def _check_json(text: str) -> None:
     try:
         found = json.loads(text)
+    except RecursionError:
+        raise ValueError("is nested too deeply") from None
     except ValueError as error:
         raise ValueError(f"is not JSON: {error}") from None
     if not isinstance(found, dict):

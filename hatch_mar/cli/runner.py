@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 _HEAD_START = 0.25
 """Seconds that workers may get before the doors: what takes longest comes first."""
-_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _KILLED = 128
 """Exit status of a program that a signal ended, less the signal's number, as shells have it."""
 
@@ -219,6 +219,8 @@ class Runner:
             self._stop.set()
 
         for signum in _SIGNALS:
+            if signal.getsignal(signum) is signal.SIG_IGN and signum == signal.SIGHUP:
+                continue  # nohup: we are to outlive the terminal
             loop.add_signal_handler(signum, on_signal, signum)
 
     async def _leave(self) -> None:

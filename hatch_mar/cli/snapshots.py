@@ -83,7 +83,7 @@ def describe_served(service: Service) -> dict[str, dict[str, dict[str, Any]]]:
         found[name] = {
             each["modelVersion"]: {
                 "defaultVersion": each["modelVersion"] == default,
-                "marName": each["modelUrl"].rpartition("/")[2],
+                "marName": each["modelUrl"].rstrip("/").rpartition("/")[2],
                 **{field: each[field] for field in _FIELDS},
                 "runtimeType": each["runtime"],
             }

@@ -271,7 +271,7 @@ def _targets(properties: Properties) -> Iterator[Target]:
         for model, versions in _snapshot(properties).items():
             ordered = sorted(versions.values(), key=lambda each: not each.get("defaultVersion"))
             for values in ordered:
-                archive = str(values.get("marName") or "")
+                archive = values["marName"]
                 yield Target(what=archive, path=store / archive, name=model)
         return
     texts = [text.strip() for text in (properties.load_models or "").split(",")]
@@ -299,11 +299,21 @@ def _settings_of_models(
             continue
         for version, values in versions.items():
             key = f"models.{name}.{version}"
-            if isinstance(values, dict):
-                settings = _model_settings(key, values, problems)
-                yield (name, version), replace(settings, wins=wins)
-            else:
+            if not isinstance(values, dict):
                 problems.append(Problem("config.properties", key, "is no JSON object"))
+                continue
+            if wins and not _is_file_name(values.get("marName")):
+                message = f"{values.get('marName')!r} is no file of the model store"
+                problems.append(Problem("config.properties", f"{key}.marName", message))
+            settings = _model_settings(key, values, problems)
+            yield (name, version), replace(settings, wins=wins)
+
+
+def _is_file_name(value: object) -> bool:
+    """Say whether `value` names an entry of a directory: nothing outside it, nor itself."""
+    if not isinstance(value, str) or value in ("", ".", ".."):
+        return False
+    return value == Path(value).name and "\0" not in value
 
 
 def _snapshot(properties: Properties) -> dict[str, Any]:

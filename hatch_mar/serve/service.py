@@ -311,8 +311,11 @@ class Service:
         )
 
     def _forget(self, pool: Pool) -> None:
+        """Route nothing to `pool` any more; it may have been unregistered while it loaded."""
         name, version = pool.deployment.name, pool.deployment.version
-        model = self._models[name]
+        model = self._models.get(name)
+        if model is None or model.versions.get(version) is not pool:
+            return
         del model.versions[version]
         if model.default == version:
             model.default = min(model.versions, default="")

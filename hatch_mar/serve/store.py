@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 CHUNK = 1 << 20
+_SHOWN = 300
+"""Characters of a `url` that messages repeat."""
 _FETCHED = re.compile(r"(https?|file|s3|gs|az|hf)://", re.IGNORECASE)
 
 
@@ -56,11 +58,14 @@ class ModelStore:
         if _FETCHED.match(url):
             return self._fetch(url)
         path = Path(url)
-        if path.is_absolute() and path.is_dir():
-            return Found(path=path)
-        if self.directory is None or not (self.directory / path.name).exists():
-            raise ModelNotFoundError(f"Model not found at: {url}")
-        return Found(path=self.directory / path.name)
+        try:
+            if path.is_absolute() and path.is_dir():
+                return Found(path=path)
+            if self.directory is not None and path.name and (self.directory / path.name).exists():
+                return Found(path=self.directory / path.name)
+        except (OSError, UnicodeError):
+            pass  # a name so long, or such that no file system has it
+        raise ModelNotFoundError(f"Model not found at: {_shorten(url)}")
 
     def _fetch(self, url: str) -> Found:
         if not any(pattern.fullmatch(url) for pattern in self._allowed):
@@ -80,6 +85,12 @@ class ModelStore:
                 f"Failed to download archive from: {redact(url)}: {error.strerror or error}"
             ) from error
         return Found(path=target, fetched=True)
+
+
+def _shorten(url: str) -> str:
+    """Return `url` as far as an error message may repeat it."""
+    text = url.encode(errors="backslashreplace").decode()
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 
 def _download(url: str, target: Path) -> None:

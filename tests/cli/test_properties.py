@@ -92,6 +92,21 @@ def test_everything_that_is_wrong_is_said_at_once(tmp_path: Path) -> None:
     assert problems["model_store"] == "'$$NOWHERE$$': there is no variable NOWHERE; set it"
 
 
+def test_numbers_that_java_has_not(tmp_path: Path) -> None:
+    for text in (
+        "job_queue_size=9999999999",
+        "token_expiration_min=nan",
+        "token_expiration_min=inf",
+    ):
+        with pytest.raises(ProblemsError, match="is beyond what fits in 32 bits"):
+            _read(tmp_path, f"{text}\n")
+
+
+def test_json_without_end(tmp_path: Path) -> None:
+    with pytest.raises(ProblemsError, match="models: is nested too deeply"):
+        _read(tmp_path, "models=" + "[" * 100_000)
+
+
 def test_keys_without_effect_are_accepted_with_a_line_each(tmp_path: Path) -> None:
     _, remarks = _read(tmp_path, "vmargs=-Xmx4g\nmy_own=1\n")
     assert remarks == [

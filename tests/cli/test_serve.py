@@ -337,7 +337,7 @@ def test_nothing_to_serve_is_left(tmp_path: Path, scratch: Path) -> None:
         assert_nothing_left(runner, scratch)
 
 
-@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_ends_it_cleanly(greeter: Path, scratch: Path, signum: int) -> None:
     with start_runner(str(greeter), env={"TMPDIR": str(scratch)}) as runner:
         assert list(scratch.iterdir()) != []

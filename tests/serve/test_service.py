@@ -183,6 +183,17 @@ class TestModels:
 
         run_service(test, make_deployment())
 
+    def test_unregister_while_it_loads(self, make_deployment: Maker, run_service: Runner) -> None:
+        async def test(service: Service) -> None:
+            code = "import time\ntime.sleep(600)\n"
+            loading = asyncio.ensure_future(service.register(make_deployment(code, name="late")))
+            await asyncio.sleep(0)
+            await service.unregister("late")
+            with pytest.raises(ModelError, match="stopped while it was loading"):
+                await loading
+
+        run_service(test, make_deployment())
+
     def test_the_default_moves_on_when_it_is_unregistered(
         self, make_deployment: Maker, run_service: Runner, say: Say
     ) -> None:
