@@ -91,10 +91,16 @@ class Runs:
         self.environ = {**kept, "PIP_USER": "0", "PYTHONNOUSERSITE": "1"}
         self._patience = patience
         self._closed = threading.Event()
+        self._lock = threading.Lock()
+        self._running: set[subprocess.Popen[bytes]] = set()
+        """Not yet reaped: their numbers are nobody else's."""
 
     def close(self) -> None:
-        """End what runs, and let nothing run any more."""
-        self._closed.set()
+        """End what runs, now, and let nothing run any more."""
+        with self._lock:
+            self._closed.set()
+            for process in self._running:
+                _kill(process)
 
     def run(self, command: Sequence[str | Path], directory: Path) -> None:
         """Run `command` in `directory`.
@@ -112,11 +118,14 @@ class Runs:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+            with self._lock:
+                self._running.add(process)
             try:
                 reason = self._await(process)
             finally:
-                with suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
+                with self._lock:
+                    self._running.discard(process)
+                _kill(process)
                 process.wait()
             output.seek(0)
             text = output.read()
@@ -128,11 +137,17 @@ class Runs:
         deadline = time.monotonic() + self._patience
         while os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
             if self._closed.is_set():
-                return "ERROR: the runner stops"
+                break
             if time.monotonic() > deadline:
                 return f"ERROR: it took more than {self._patience:g} seconds"
             time.sleep(_POLL_SECONDS)
-        return ""
+        return "ERROR: the runner stops" if self._closed.is_set() else ""
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """Kill an installer that is not reaped yet, with all that it has started."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def install(order: Order, runs: Runs) -> None:

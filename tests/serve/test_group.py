@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -111,6 +112,16 @@ def seen(deployment: Deployment, rank: int) -> list[list[str]]:
 
 def pids(deployment: Deployment) -> list[int]:
     return [int(path.read_text()) for path in deployment.directory.glob("pid-*")]
+
+
+def processes_in(directory: Path) -> list[int]:
+    """Return the processes whose working directory it is: those of a group, whoever they are."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.cwd() == str(directory):
+                found.append(process.pid)
+    return found
 
 
 def assert_gone(numbers: list[int], wait_until_gone: Callable[[int], None]) -> None:
@@ -233,7 +244,6 @@ def test_a_rank_that_dies_ends_the_group_and_another_takes_its_place(
         ("1 raise no such shard", HandlerError, "rank 1: .*RuntimeError: no such shard"),
         ("0 raise no such shard", HandlerError, "RuntimeError: no such shard"),
         ("1 signal 9", WorkerStartError, "rank 1 .*: killed by signal SIGKILL"),
-        ("1 sleep 60", WorkerStartError, "not loaded within startupTimeout=6 seconds"),
     ],
 )
 def test_a_rank_that_cannot_load_its_part(
@@ -249,10 +259,31 @@ def test_a_rank_that_cannot_load_its_part(
         with pytest.raises(error, match=message):
             await service.register(deployment)
 
-    deployment = make_deployment(OBEDIENT, **TWO, startupTimeout=6)
+    deployment = make_deployment(OBEDIENT, **TWO)
     (deployment.directory / "load").write_text(order)
     run_service(test)
     assert_gone(pids(deployment), wait_until_gone)
+
+
+@pytest.mark.parametrize("seconds", [1, pytest.param(8, marks=pytest.mark.slow)])
+def test_a_group_that_does_not_load_in_time_leaves_no_process(
+    seconds: int,
+    make_deployment: Maker,
+    run_service: Runner,
+    wait_until_gone: Callable[[int], None],
+) -> None:
+    """After a second there is little more than the launcher, after eight all are loading."""
+
+    async def test(service: Service) -> None:
+        message = f"not loaded within startupTimeout={seconds} seconds"
+        with pytest.raises(WorkerStartError, match=message):
+            await service.register(deployment)
+
+    deployment = make_deployment(OBEDIENT, **TWO, startupTimeout=seconds)
+    (deployment.directory / "load").write_text("1 sleep 600")
+    run_service(test)
+    for pid in processes_in(deployment.directory):
+        wait_until_gone(pid)
 
 
 def test_a_rank_that_hangs_is_replaced_with_its_group(
