@@ -165,20 +165,20 @@ FRONTEND_KEYS = (
         name="parallelType",
         kind="string",
         choices=("pp", "tp", "pptp", "custom", ""),
-        meaning="The model spreads itself: a worker sees every GPU that it may use.",
+        meaning="The model is divided: among the processes of a worker, or, with `custom`, by "
+        "itself among the GPUs.",
     ),
     Key(
         name="parallelLevel",
         kind="integer",
         least=1,
-        meaning="GPUs per worker. Nothing without `parallelType`.",
-        shown_only=True,
+        meaning="Processes per worker, each with a GPU if there are any. Nothing without "
+        "`parallelType`, or with `torchrun`.",
     ),
     Key(
         name="torchrun",
         kind="mapping",
-        meaning="Options of torchrun, under which TorchServe starts the worker.",
-        shown_only=True,
+        meaning="How torch's launcher starts the processes of a worker; see below.",
     ),
     Key(
         name="maxRetryTimeoutInSec",
@@ -266,8 +266,8 @@ FRONTEND_KEYS = (
         name="useVenv",
         kind="boolean",
         unless_set="false",
-        meaning="Whether TorchServe gives the model a virtual environment of its own.",
-        shown_only=True,
+        meaning="Whether TorchServe installs requirements into a virtual environment. Here they "
+        "always are, where they are installed at all.",
     ),
     Key(
         name="isolate",
