@@ -92,6 +92,10 @@ NAMES = [
     ),
     ("ts.metrics.metric", "Metric", None),
     ("ts.metrics.unit", "Units", None),
+    ("ts.metrics.caching_metric", "CachingMetric", None),
+    ("ts.metrics.metric_cache_errors", "MetricsCacheKeyError", None),
+    ("ts.metrics.metric_cache_yaml_impl", "MetricsCacheYamlImpl", None),
+    ("ts.metrics.metrics_store", "MetricsStore", None),
     ("ts.metrics.process_memory_metric", "get_cpu_usage", None),
     ("ts.handler_utils.hf_batch_streamer", "TextIteratorStreamerBatch", None),
     ("ts.handler_utils.distributed.deepspeed", "get_ds_engine", None),
@@ -221,6 +225,51 @@ def test_a_metric_of_ones_own_is_sent_with_the_others(monkeypatch: pytest.Monkey
     first, second = collector.drain()
     assert (first.name, first.value, second.value) == ("Apples", 2.0, 0.0)
     assert first.dimensions == (("Kind", "red"),)
+
+
+def test_a_metric_of_a_model_is_made_without_its_context(monkeypatch: pytest.MonkeyPatch) -> None:
+    own = importlib.import_module("hatch_mar.ts.metrics.metric").Metric
+    collector = metrics.Metrics("m")
+    monkeypatch.setattr(own, "collector", collector)
+    caching = importlib.import_module("hatch_mar.ts.metrics.caching_metric").CachingMetric
+    caching("Apples", "count", ["Kind"]).add_or_update(2, ["red"])
+    (measured,) = collector.drain()
+    assert (measured.unit, measured.dimensions) == ("Count", (("Kind", "red"),))
+
+
+def test_metrics_for_a_context_of_ones_own() -> None:
+    store = importlib.import_module("hatch_mar.ts.metrics.metrics_store").MetricsStore("r1", "m")
+    store.add_counter("Apples", 1)
+    (measured,) = store.drain()
+    assert measured.request_id == "r1"
+
+
+def test_metrics_of_a_file(tmp_path: Path) -> None:
+    cache = importlib.import_module("hatch_mar.ts.metrics.metric_cache_yaml_impl")
+    path = tmp_path / "metrics.yaml"
+    path.write_text("model_metrics: {counter: [{name: A, unit: count, dimensions: [Kind]}]}")
+    found = cache.MetricsCacheYamlImpl(str(path))
+    found.initialize_cache()
+    assert found.get_metric("A").dimension_names == ["Kind"]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("ts_metrics: {}", "no section"),
+        ("model_metrics: {}", "is empty"),
+        ("model_metrics: {summary: [{name: A, unit: b, dimensions: []}]}", "summary"),
+        ("model_metrics: {gauge: [{name: A}]}", "unit"),
+    ],
+)
+def test_metrics_of_a_wrong_file(tmp_path: Path, text: str, said: str) -> None:
+    cache = importlib.import_module("hatch_mar.ts.metrics.metric_cache_yaml_impl")
+    errors = importlib.import_module("hatch_mar.ts.metrics.metric_cache_errors")
+    path = tmp_path / "metrics.yaml"
+    path.write_text(text)
+    kinds = errors.MetricsCacheKeyError, errors.MetricsCacheValueError
+    with pytest.raises(kinds, match=said):
+        cache.MetricsCacheYamlImpl(str(path)).initialize_cache()
 
 
 def test_the_memory_of_processes(caplog: pytest.LogCaptureFixture) -> None:
