@@ -20,6 +20,7 @@ import sys
 import time
 import uuid
 from contextlib import suppress
+from multiprocessing import resource_tracker
 from typing import TYPE_CHECKING, NoReturn
 
 from hatch_mar.serve.frames import Kind, encode_json
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 _REAP_SECONDS = 5.0
 """How long a process that was killed may take to be gone; a driver may hold it up."""
+_POLL_SECONDS = 0.005
 
 
 class Watch:
@@ -77,15 +79,27 @@ class Watch:
         end_alike(code)
 
     def _kill_others(self) -> None:
-        """Kill every rank, and wait for them, so that nobody else has to."""
-        left = {pid for pid in self._page[FIRST_PID : FIRST_PID + self._ranks] if pid}
-        for pid in left:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        deadline = time.monotonic() + _REAP_SECONDS
-        while left and time.monotonic() < deadline:
-            left = {pid for pid in left if _is_there(pid)}
-            time.sleep(0.005)
+        for pid in self._page[FIRST_PID : FIRST_PID + self._ranks]:
+            if pid:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+        reap()
+
+
+def reap() -> None:
+    """Wait for every child, so that nobody else has to: who adopts them may be no good parent.
+
+    One of them is the process that keeps the books of `multiprocessing`; it ends when we let go.
+    """
+    with suppress(Exception):
+        books = resource_tracker.getfd()
+        if books is not None:
+            os.close(books)
+    deadline = time.monotonic() + _REAP_SECONDS
+    with suppress(ChildProcessError):
+        while time.monotonic() < deadline:
+            if os.waitpid(-1, os.WNOHANG)[0] == 0:
+                time.sleep(_POLL_SECONDS)
 
 
 def end_alike(code: int) -> NoReturn:
@@ -99,15 +113,7 @@ def end_alike(code: int) -> NoReturn:
     os._exit(code if code > 0 else 1)
 
 
-def _is_there(pid: int) -> bool:
-    """Reap a child that is dead; say whether it lives."""
-    try:
-        return os.waitpid(pid, os.WNOHANG)[0] == 0
-    except ChildProcessError:
-        return False
-
-
-def main(arguments: Sequence[str]) -> int:
+def main(arguments: Sequence[str]) -> NoReturn:
     """Run the group that the door started."""
     socket_fd, counter_fd, door, ranks = map(int, arguments)
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -132,8 +138,9 @@ def main(arguments: Sequence[str]) -> int:
             channel.sendall(encode_json(Kind.FAILED, describe_failure(error)))
             os._exit(1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    return 0
+    reap()
+    os._exit(0)  # nothing is left to be done, and no book to be closed once more
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    main(sys.argv[1:])
