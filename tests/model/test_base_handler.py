@@ -490,3 +490,28 @@ def test_a_model_that_was_compiled_ahead_of_time(
         package = str(saved / "compiled.pt2")
         torch._inductor.aoti_compile_and_package(program, package_path=package)
     assert bodies(open_saved("compiled.pt2"), ask, [1.0, 2.0], [1.0, 2.0]) == [EXPECTED] * 2
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
+def test_a_library_that_was_compiled_ahead_of_time(
+    open_saved: Any, saved: Path, ask: Ask, weights: Any
+) -> None:
+    layer = torch.nn.Linear(2, 3)
+    layer.load_state_dict({key.removeprefix("layer."): value for key, value in weights.items()})
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")
+        rows = torch.export.Dim("rows", min=1, max=64)
+        torch._export.aot_compile(
+            layer.eval(),
+            (torch.zeros(2, 2),),
+            dynamic_shapes=({0: rows},),
+            options={"aot_inductor.output_path": str(saved / "compiled.so")},
+        )
+    assert bodies(open_saved("compiled.so"), ask, [1.0, 2.0], [1.0, 2.0]) == [EXPECTED] * 2
+
+
+def test_a_library_that_is_none(open_saved: Any, saved: Path) -> None:
+    (saved / "compiled.so").write_bytes(b"no library")
+    with pytest.raises(HandlerError, match=r"compiled\.so: cannot be loaded by torch .*again"):
+        open_saved("compiled.so")

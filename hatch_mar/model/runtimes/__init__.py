@@ -72,8 +72,9 @@ def choose_runtime(source: Source) -> str:
     name = "no weights" if source.weights is None else repr(source.weights.name)
     raise HandlerError(
         f"the archive has no model file and {name}: BaseHandler loads a model file with weights "
-        "(eager), or weights alone that are TorchScript or TensorRT (.pt), ONNX (.onnx) or an "
-        "exported program (.pt2); for anything else write the handler's `initialize`"
+        "(eager), or weights alone that are TorchScript or TensorRT (.pt), ONNX (.onnx), an "
+        "exported program (.pt2) or compiled (.pt2, .so); for anything else write the handler's "
+        "`initialize`"
     )
 
 
@@ -124,6 +125,7 @@ def _refuse_state_dict(weights: Path) -> str:
 BY_SUFFIX: tuple[tuple[tuple[str, ...], Callable[[Path], str]], ...] = (
     ((".onnx",), lambda _: "onnx"),
     ((".pt2",), _of_exported),
+    ((".so",), lambda _: "aoti"),
     ((".engine", ".plan"), lambda _: "tensorrt"),
     ((".safetensors", ".json"), _refuse_state_dict),
     ((".pt", ".pth", ".ts", ".bin", ".jit"), _of_torch_archive),
