@@ -27,8 +27,8 @@ TORCHSERVE_VERSION = "0.12.0"
 """Of the TorchServe that this program behaves as."""
 CONFIG_VARIABLE = "TS_CONFIG_FILE"
 _WITHOUT_EFFECT = {
-    "log_config": "--log-config has no effect: it configures Log4j; what is logged here goes to "
-    "stdout and stderr",
+    "log_config": "--log-config has no effect: it configures Log4j; logs are in LOG_LOCATION and "
+    "METRICS_LOCATION, and on stdout",
     "plugins_path": "--plugins-path has no effect: there are no Java plugins here",
     "workflow_store": "--workflow-store has no effect: workflows are not served here",
     "cpp_log_config": "--cpp-log-config has no effect: there is no C++ backend here",
