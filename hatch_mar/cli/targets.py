@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hatch_mar.errors import TargetError
+from hatch_mar.errors import RegistrationError, TargetError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -48,7 +48,11 @@ class Target:
         if self.url is not None and not self.path.exists():
             from hatch_mar.serve import ModelStore  # noqa: PLC0415 - the same
 
-            ModelStore(self.path.parent, allowed_urls=[re.escape(self.url)]).find(self.url)
+            try:
+                ModelStore(self.path.parent, allowed_urls=[re.escape(self.url)]).find(self.url)
+            except RegistrationError:  # two names of one link: the other was first
+                if not self.path.exists():
+                    raise
         return open_archive(self.path)
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import socket
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support.archives import write_mar
 from tests.support.commands import Program
+from tests.support.daemon import HANDLER, Home
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 
@@ -23,3 +27,18 @@ def weights_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty cache of weights."""
     monkeypatch.setenv("HATCH_MAR_CACHE_DIR", str(tmp_path / "cache"))
     return tmp_path / "cache"
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Iterator[Home]:
+    for name in ("store", "tmp"):
+        (tmp_path / name).mkdir()
+    write_mar(tmp_path / "store", "fine", HANDLER)
+    holders = [socket.create_server(("127.0.0.1", 0)) for _ in range(3)]
+    first, second, third = (holder.getsockname()[1] for holder in holders)
+    for holder in holders:
+        holder.close()
+    home = Home(path=tmp_path, ports=(first, second, third), log=tmp_path / "none")
+    home.configure()
+    yield home
+    home.run("--stop")

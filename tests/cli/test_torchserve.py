@@ -10,9 +10,7 @@ import ssl
 import stat
 import subprocess
 import sys
-import time
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import grpc
 import httpx
@@ -29,105 +27,10 @@ from hatch_mar.api.rpc.schema import MANAGEMENT, message
 from hatch_mar.cli.certificates import find_certificate
 from hatch_mar.cli.properties import Properties
 from tests.support.archives import write_mar
+from tests.support.daemon import HANDLER, Home
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
-
-HANDLER = """
-    import os
-
-    def handle(data, context):
-        return [{"secret": os.environ.get("MY_SECRET"), "batch": context.system_properties[
-            "batch_size"]}] * len(data or [])
-"""
-
-
-@dataclass(slots=True, kw_only=True)
-class Home:
-    """A directory to start in, with a store and a temporary directory of its own."""
-
-    path: Path
-    ports: tuple[int, int, int]
-    log: Path
-    """What the last server prints."""
-    runs: int = 0
-
-    def configure(self, text: str = "") -> None:
-        names = ("inference", "management", "metrics")
-        lines = [
-            f"{name}_address=http://127.0.0.1:{port}"
-            for name, port in zip(names, self.ports, strict=True)
-        ]
-        lines += ["grpc_inference_port=0", "grpc_management_port=0", text]
-        (self.path / "config.properties").write_text("\n".join(lines))
-
-    def run(self, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
-        """Run `torchserve ARGUMENTS`; its output goes to a file, which a server keeps open."""
-        self.runs += 1
-        with (self.path / f"out-{self.runs}.txt").open("w+") as out:
-            done = subprocess.run(
-                [sys.executable, "-m", "hatch_mar.cli.torchserve", *arguments],
-                cwd=self.path,
-                env={**os.environ, "TMPDIR": str(self.path / "tmp"), **env},
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=subprocess.STDOUT,
-                timeout=60,
-                check=False,
-            )
-            out.seek(0)
-            return subprocess.CompletedProcess(done.args, done.returncode, out.read())
-
-    def start(self, *arguments: str, **env: str) -> None:
-        flags = ("--model-store", "store", "--ts-config", "config.properties", "--ncs")
-        self.start_with(*flags, *arguments, **env)
-
-    def start_with(self, *arguments: str, **env: str) -> None:
-        done = self.run("--start", *arguments, **env)
-        assert done.returncode == 0, done.stdout
-        self.log = self.path / f"out-{self.runs}.txt"
-        self.wait_for("Model server started.")
-
-    def wait_for(self, text: str) -> None:
-        """Return when the last server has printed `text`."""
-        deadline = time.monotonic() + 30
-        while text not in self.log.read_text():
-            assert time.monotonic() < deadline, self.log.read_text()
-            time.sleep(0.02)
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.ports[0]}"
-
-    @property
-    def management_url(self) -> str:
-        return f"http://127.0.0.1:{self.ports[1]}"
-
-    def keys(self) -> dict[str, dict[str, str]]:
-        found = json.loads((self.path / "key_file.json").read_text())
-        return {name: {"Authorization": f"Bearer {key['key']}"} for name, key in found.items()}
-
-    def described(self, model: str) -> dict[str, Any]:
-        with httpx.Client(transport=httpx.HTTPTransport(retries=3)) as client:
-            (found,) = client.get(f"{self.management_url}/models/{model}").json()
-        assert isinstance(found, dict)
-        return found
-
-
-@pytest.fixture
-def home(tmp_path: Path) -> Iterator[Home]:
-    for name in ("store", "tmp"):
-        (tmp_path / name).mkdir()
-    write_mar(tmp_path / "store", "fine", HANDLER)
-    holders = [socket.create_server(("127.0.0.1", 0)) for _ in range(3)]
-    first, second, third = (holder.getsockname()[1] for holder in holders)
-    for holder in holders:
-        holder.close()
-    home = Home(path=tmp_path, ports=(first, second, third), log=tmp_path / "none")
-    home.configure()
-    yield home
-    home.run("--stop")
 
 
 def test_version(home: Home) -> None:
