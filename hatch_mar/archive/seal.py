@@ -191,6 +191,10 @@ class Seal:
                 platform={key: _check_text(fact) for key, fact in raw["platform"].items()},
                 packing=Packing.from_dict(raw["archive"]),
             )
+        except UnicodeError:  # which would quote all of it
+            raise ArchiveError(
+                f"{SEAL_NAME}: not a seal: it has characters that are none"
+            ) from None
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ArchiveError(f"{SEAL_NAME}: not a seal: {error!r}") from error
 

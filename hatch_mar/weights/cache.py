@@ -201,14 +201,23 @@ def default_directory(environ: Mapping[str, str]) -> Path:
     """Return `$HATCH_MAR_CACHE_DIR`, or the platform's cache directory of the user."""
     configured = environ.get(CACHE_VARIABLE)
     if configured:
-        return Path(configured).expanduser().absolute()
+        try:
+            return Path(configured).expanduser().absolute()
+        except RuntimeError as error:
+            raise WeightsError(
+                f"{CACHE_VARIABLE} is {configured!r}, and nobody has that home directory; "
+                "set it to an absolute path"
+            ) from error
     try:
         from platformdirs import user_cache_path  # noqa: PLC0415 - an extra
     except ImportError as error:
         raise WeightsError(
             f"set {CACHE_VARIABLE}, or install platformdirs: pip install 'hatch-mar[serve]'"
         ) from error
-    return user_cache_path("hatch-mar", appauthor=False)
+    path = user_cache_path("hatch-mar", appauthor=False)
+    if not path.is_absolute():  # of a user whom nobody has given a home, as containers have them
+        raise WeightsError(f"you have no home directory; set {CACHE_VARIABLE} to an absolute path")
+    return path
 
 
 def _sync(path: Path) -> None:

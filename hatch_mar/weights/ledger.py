@@ -55,7 +55,7 @@ class Ledger:
         try:
             raw = json.loads(self._path(sha256).read_bytes())
             size, mtime_ns, models = raw["size"], raw["mtime_ns"], raw["models"]
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return None
         if type(size) is not int or type(mtime_ns) is not int or not isinstance(models, list):
             return None

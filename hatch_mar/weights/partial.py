@@ -78,13 +78,15 @@ class Partial:
         self._is_saved = True
 
     def _take_up(self) -> None:
+        if self.path.is_symlink():
+            return  # not ours: what it leads to may be anything
         try:
             raw = json.loads(self._notes.read_bytes())
             origin = Origin(**raw["origin"])
             spans = list(_read_spans(raw["spans"], self.path.stat().st_size))
         except FileNotFoundError:
             return
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             return  # not ours: what is not known to be written is not there
         self.origin, self._spans = origin, spans
 
@@ -134,9 +136,15 @@ class Partial:
         self._add((start, at))
 
     def _open(self) -> int:
-        """Return the file's descriptor; a file without notes is emptied, for nobody knows it."""
+        """Return the file's descriptor; a file without notes is replaced, for nobody knows it.
+
+        No link is followed: where others may write to the cache, it would choose what we write to.
+        """
         if self._file is None:
-            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | (0 if self._spans else os.O_TRUNC)
+            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+            if not self._spans:
+                self.path.unlink(missing_ok=True)
+                flags |= os.O_EXCL
             self._file = os.open(self.path, flags, 0o644)
         return self._file
 
@@ -163,7 +171,9 @@ class Partial:
             return
         text = json.dumps({"origin": asdict(self.origin), "spans": self._spans})
         new = self._notes.with_name(self._notes.name + ".new")
-        new.write_text(text, encoding="utf-8")
+        new.unlink(missing_ok=True)
+        with new.open("x", encoding="utf-8") as file:  # through no link either
+            file.write(text)
         new.replace(self._notes)
         self._saved_at, self._is_saved = time.monotonic(), True
 

@@ -115,6 +115,13 @@ def test_what_is_no_seal_says_so(data: bytes) -> None:
         Seal.from_json(data)
 
 
+def test_what_is_no_seal_is_not_quoted() -> None:
+    source = "https://user:secret@example.org/\ud800"
+    with pytest.raises(ArchiveError) as caught:
+        Seal.from_json(_seal_json(references=[{**REFERENCE, "source": source}]))
+    assert "secret" not in str(caught.value)
+
+
 def test_a_seal_of_the_future_is_refused() -> None:
     with pytest.raises(ArchiveError, match=r"schema 2: this hatch-mar reads schema 1; upgrade"):
         Seal.from_json(_seal_json(schema=2))

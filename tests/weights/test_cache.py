@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hatch_mar.errors import WeightsError
 from hatch_mar.weights.cache import Cache
 from hatch_mar.weights.digest import hash_file
 from hatch_mar.weights.reference import Reference
@@ -90,3 +91,12 @@ def test_fetching_costs_nothing_until_it_is_done() -> None:
     root = Path(__file__).parents[2]
     command = [sys.executable, "-c", code]
     assert subprocess.check_output(command, cwd=root, text=True).strip() == ""
+
+
+def test_a_home_that_nobody_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container whose user is only a number."""
+    with pytest.raises(WeightsError, match=r"^HATCH_MAR_CACHE_DIR is '~nobody-at-all/c', and nob"):
+        Cache(environ={"HATCH_MAR_CACHE_DIR": "~nobody-at-all/c"})
+    monkeypatch.setattr(platformdirs, "user_cache_path", lambda *_, **__: Path("~/.cache/x"))
+    with pytest.raises(WeightsError, match=r"^you have no home directory; set HATCH_MAR_CACHE_DIR"):
+        Cache(environ={})

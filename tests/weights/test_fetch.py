@@ -515,3 +515,35 @@ def test_the_whole_is_hashed_not_the_last_part(
     site.fail(truncate=MIB)
     path = fetch(refer(site("/w.pt")), cache, patience=patience)
     assert hashlib.sha256(path.read_bytes()).hexdigest() == path.name
+
+
+@pytest.mark.parametrize("suffix", ["", ".spans.new"])
+def test_what_others_link_into_the_cache_is_not_written_to(
+    site: Any, cache: Cache, refer: Refer, tmp_path: Path, suffix: str
+) -> None:
+    reference = refer(site("/w.pt"))
+    _leave(cache, reference, DATA[:MIB])
+    (tmp_path / "precious").write_bytes(DATA)
+    part = cache.partial_of(reference.sha256)
+    link = part.with_name(part.name + suffix)
+    link.unlink(missing_ok=True)
+    link.symlink_to(tmp_path / "precious")
+    path = fetch(reference, cache)
+    assert path.read_bytes() == DATA
+    assert not path.is_symlink()
+    assert (tmp_path / "precious").stat().st_mode & 0o200
+    assert (tmp_path / "precious").read_bytes() == DATA
+
+
+@pytest.mark.parametrize("notes", ["[" * 100_000, '{"origin": 1, "spans": 2}', "\0"])
+def test_notes_that_make_no_sense_are_none(
+    site: Any, cache: Cache, refer: Refer, notes: str
+) -> None:
+    reference = refer(site("/w.pt"))
+    _leave(cache, reference, DATA[:MIB])
+    notes_of(cache.partial_of(reference.sha256)).write_text(notes, encoding="utf-8")
+    path = fetch(reference, cache)
+    cache.ledger.directory.joinpath(f"{path.name}.json").write_text(notes, encoding="utf-8")
+    assert cache.ledger.read(path.name) is None
+    assert fetch(reference, cache).read_bytes() == DATA
+    assert site.asked == ["/w.pt"]

@@ -399,3 +399,9 @@ def test_the_end_of_an_address_with_colons_is_no_port() -> None:
     with pytest.raises(PermissionError, match="metadata"):
         _source("http://[fd00::254]/w", Network(resolve=resolve)).open()
     assert asked == [("fd00::254", 80)]
+
+
+def test_a_home_that_nobody_has(site: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container whose user is only a number."""
+    monkeypatch.setenv("NETRC", "~nobody-at-all/.netrc")
+    assert _read(_source(site("/w", DATA))) == DATA

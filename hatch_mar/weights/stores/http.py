@@ -186,12 +186,12 @@ def _credentials_for(parts: SplitResult) -> str | None:
     """Return the `Authorization` for a URL: of its user, or of `~/.netrc` (or `$NETRC`)."""
     if parts.username is not None:
         return _basic(unquote(parts.username), unquote(parts.password or ""))
-    path = Path(os.environ.get("NETRC") or "~/.netrc").expanduser()
+    path = Path(os.environ.get("NETRC") or "~/.netrc")
     try:
-        found = netrc.netrc(path).authenticators(parts.hostname or "")
+        found = netrc.netrc(path.expanduser()).authenticators(parts.hostname or "")
     except netrc.NetrcParseError as error:  # its message may quote a password
         raise OSError(f"{path}: line {error.lineno} cannot be read; correct it") from None
-    except (OSError, UnicodeDecodeError):
+    except (OSError, UnicodeDecodeError, RuntimeError):  # RuntimeError: there is no home
         return None
     return _basic(found[0], found[2]) if found is not None else None
 
