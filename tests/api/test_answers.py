@@ -114,4 +114,4 @@ def test_no_content_has_no_length() -> None:
 
 def test_text_that_has_no_utf8_is_json_all_the_same() -> None:
     value = {"modelName": "\ud800", "modelUrl": "é"}
-    assert json.loads(make_json(value).body) == value
+    assert json.loads(bytes(make_json(value).body)) == value

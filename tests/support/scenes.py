@@ -28,7 +28,7 @@
     path = "/v1/models/echo:predict"
     headers = [["Content-Type", "application/json"]]
     body = "{}"                      # or body-hex, body-size (so many x), chunks = ["{", "}"]
-    patience = 60                    # seconds after which there is no answer; by default 6 for rpc
+    patience = 60                    # seconds after which there is no answer
     key = "inference"                # of key_file.json: it goes into the header Authorization
     first-key = "inference"          # the same, as it was when the server started
     settled = true                   # wait until every worker is READY before
@@ -135,7 +135,7 @@ class Asked:
         asked = cls(
             id=raw.pop("id"),
             door=raw.pop("door", "inference"),
-            patience=raw.pop("patience", 6.0 if "rpc" in raw else 60.0),
+            patience=raw.pop("patience", 60.0),
             key=raw.pop("key", ""),
             first_key=raw.pop("first-key", ""),
             settled=raw.pop("settled", False),
