@@ -16,6 +16,7 @@ Google, Azure, Oracle, Alibaba and Tencent on their instance metadata.
 from __future__ import annotations
 
 import socket
+import urllib.request
 from dataclasses import dataclass
 from enum import Enum
 from ipaddress import (
@@ -86,6 +87,15 @@ def resolve(host: str, port: int) -> Sequence[str]:
     """
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(str(address[0]) for *_, address in found))
+
+
+def find_proxy(scheme: str, host: str, port: int) -> str | None:
+    """Return the URL of the proxy that the environment has for a server, None if it has none."""
+    if urllib.request.proxy_bypass(f"{host}:{port}"):
+        return None
+    proxies = urllib.request.getproxies()
+    proxy = proxies.get(scheme) or proxies.get("all")
+    return f"http://{proxy}" if proxy and "://" not in proxy else proxy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import subprocess
 import sys
+from ipaddress import ip_network
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,8 +13,11 @@ from huggingface_hub import constants
 from huggingface_hub.utils import close_session
 
 from hatch_mar.errors import WeightsError
+from hatch_mar.weights.address import HubAddress
 from hatch_mar.weights.fetch import Patience, fetch
+from hatch_mar.weights.network import Network
 from hatch_mar.weights.stores import open_source, resolve
+from hatch_mar.weights.stores.hub import HubSource
 from tests.support.stores import Hub, serving, silence
 
 if TYPE_CHECKING:
@@ -211,3 +215,31 @@ def test_the_endpoint_is_the_environments(hub: Hub) -> None:
     command = [sys.executable, "-c", code]
     assert subprocess.check_output(command, env=environ, text=True).strip() == SHA256
     assert hub.asked[-1].headers["authorization"] == f"Bearer {hub.TOKEN}"
+
+
+@pytest.mark.parametrize(
+    ("location", "reason"),
+    [
+        ("http://169.254.169.254/latest/meta-data/", "it is a cloud's metadata service"),
+        ("http://[::ffff:169.254.169.254]/latest/", "it is a cloud's metadata service"),
+        ("http://metadata.google.internal/", "it is a cloud's metadata service"),
+        ("/acme/net/resolve/main/w.pt", "without end"),
+    ],
+)
+def test_where_the_hub_may_not_lead(hub: Hub, location: str, reason: str) -> None:
+    hub.fail(20, status=302, headers={"Location": location})
+    with pytest.raises(OSError, match=reason):
+        open_source(f"hf://{REPOSITORY}/w.pt", stall=5).open()
+
+
+def test_a_public_hub_leads_to_no_private_address(hub: Hub) -> None:
+    """127.0.0.1 stands for a server on the internet; `localhost` is ::1 or 127.0.0.2."""
+    hub.commit(REPOSITORY, {"w.pt": DATA})
+    names = {"localhost": ["127.0.0.2"]}
+    network = Network(
+        public=(ip_network("127.0.0.1/32"),), resolve=lambda host, _: names.get(host, [host])
+    )
+    source = HubSource(HubAddress.parse(f"hf://{REPOSITORY}/w.pt"), 5.0, network)
+    with pytest.raises(PermissionError, match="public server redirects to a private address"):
+        source.open()
+    assert [asked.path for asked in hub.asked] == [f"/{REPOSITORY}/resolve/main/w.pt"]

@@ -314,6 +314,17 @@ def test_what_may_pass_is_told_apart(failing: Put, status: int) -> None:
             ask(source)
 
 
+@pytest.mark.parametrize("ask", [resolve, read], ids=["resolve", "open"])
+def test_no_store_sends_anybody_elsewhere(failing: Put, ask: Callable[[str], object]) -> None:
+    source, _ = failing(DATA)
+    inside = Google()
+    with serving(inside):
+        failing.store.fail(9, status=302, headers={"Location": f"{inside.url}/secret"})
+        with pytest.raises(OSError, match="answers 302"):
+            ask(source)
+    assert inside.asked == []
+
+
 def test_a_broken_connection_is_taken_up(
     failing: Put, cache: Cache, refer: Refer, patience: Patience
 ) -> None:

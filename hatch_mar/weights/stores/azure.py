@@ -50,6 +50,7 @@ class Client:
             "connection_timeout": stall,
             "read_timeout": stall,
             "retry_total": 0,  # who fetches tries again
+            "permit_redirects": False,
         }
         try:
             self._azure: Any = AzureBlobFileSystem(

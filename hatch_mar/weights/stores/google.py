@@ -90,8 +90,10 @@ class Client:
             query["generation"] = self._address.version
         await asyncio.to_thread(self._gcs.credentials.apply, headers)  # which may renew a token
         url = URL(f"{root}{api}b/{bucket}/o/{key}", encoded=True)
-        answer = await self._session.get(url.with_query(query), headers=headers)
-        if answer.status >= HTTPStatus.BAD_REQUEST:
+        answer = await self._session.get(
+            url.with_query(query), headers=headers, allow_redirects=False
+        )
+        if answer.status >= HTTPStatus.MULTIPLE_CHOICES:
             answer.close()
             raise self._explain_status(answer.status)
         return answer

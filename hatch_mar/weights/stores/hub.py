@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import re
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from hatch_mar.weights.address import HubAddress
 from hatch_mar.weights.digest import is_sha256
+from hatch_mar.weights.network import Network, RefusedError, Zone, find_proxy
 from hatch_mar.weights.stores.answers import (
     explain_status,
     is_behind_the_end,
@@ -26,6 +27,7 @@ from hatch_mar.weights.stores.protocol import Resolved
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+MOST_REDIRECTS = 10
 _CHUNK = 1 << 20
 _LOGIN = "set HF_TOKEN, or `hf auth login`, to a token that may read it"
 _QUOTED = re.compile(r'(?:W/)?"(.*)"')
@@ -47,6 +49,7 @@ class HubSource:
 
     address: HubAddress
     stall: float
+    network: Network = field(default_factory=Network)
 
     def open(self, start: int = 0, stop: int | None = None) -> HubStream:
         """See `Source.open`."""
@@ -69,7 +72,8 @@ class HubSource:
     def close(self) -> None:
         """See `Source.close`: the connections are the library's, for the whole process."""
 
-    def _ask(self, hub: Any, start: int, stop: int | None) -> Any:  # noqa: ANN401 - of httpx
+    def _ask(self, hub: Any, start: int, stop: int | None) -> list[Any]:  # noqa: ANN401 - a module
+        """Return the answers, each of which led to the next one; the last one has the bytes."""
         headers = {**hub.utils.build_hf_headers(), "Accept-Encoding": "identity"}
         wanted = write_range(start, stop)
         if wanted:
@@ -78,7 +82,19 @@ class HubSource:
         request = client.build_request(
             "GET", _url_of(hub, self.address), headers=headers, timeout=self.stall
         )
-        answer = client.send(request, stream=True)
+        answers: list[Any] = []
+        from_public = False
+        while request is not None and len(answers) <= MOST_REDIRECTS:
+            from_public |= self._look_at(request.url, from_public=from_public) is Zone.PUBLIC
+            answers.append(client.send(request, stream=True, follow_redirects=False))
+            asked, request = request, answers[-1].next_request
+            if request is not None:
+                answers[-1].close()
+                if asked.url.scheme == "https" != request.url.scheme:
+                    raise PermissionError("the Hub redirects from https to what is none")
+        if request is not None:
+            raise OSError("the Hub redirects without end")
+        answer = answers[-1]
         try:
             if answer.status_code >= HTTPStatus.BAD_REQUEST:
                 answer.read()  # the reason, for the library to look at
@@ -86,22 +102,40 @@ class HubSource:
         except BaseException:
             answer.close()
             raise
-        return answer
+        return answers
+
+    def _look_at(self, url: Any, *, from_public: bool) -> Zone:  # noqa: ANN401 - of httpx
+        """Return where `url` leads. The library resolves names once more: see `network`.
+
+        Raises:
+            PermissionError: nobody may connect there.
+            ConnectionError: the name is not known.
+        """
+        port = url.port or (443 if url.scheme == "https" else 80)
+        try:
+            if find_proxy(url.scheme, url.host, port) is not None:
+                return self.network.zone_behind_proxy(url.host, from_public=from_public)
+            found = self.network.addresses_of(url.host, port, from_public=from_public)
+        except RefusedError as error:
+            raise PermissionError(f"refused to connect: {error}") from error
+        except (OSError, UnicodeError) as error:
+            raise ConnectionError("cannot connect: the server's name is not known") from error
+        return next((zone for _, zone in found), Zone.PRIVATE)
 
 
 class HubStream:
     """One answer."""
 
-    def __init__(self, address: HubAddress, answer: Any) -> None:  # noqa: ANN401 - of httpx
-        """Read the headers of `answer`, and of the Hub's that led there."""
+    def __init__(self, address: HubAddress, answers: list[Any]) -> None:
+        """Read the headers of the last answer, and of those of the Hub that led there."""
         self._address = address
-        self._answer = answer
+        self._answer = answer = answers[-1]
         self._chunks = answer.iter_raw(_CHUNK)
         self._kept = memoryview(b"")
         found = read_content_range(answer.headers.get("Content-Range"))
         self.start = found[0] if found else 0
         self.total = found[1] if found else read_length(answer.headers.get("Content-Length"))
-        self.version = _version_of([*answer.history, answer])
+        self.version = _version_of(answers)
 
     def read(self, count: int) -> bytes:
         """See `Stream.read`."""

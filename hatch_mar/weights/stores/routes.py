@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import socket
 import ssl
-import urllib.request
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
@@ -29,7 +28,7 @@ from urllib3.exceptions import (
 )
 from urllib3.util import Timeout, Url, connection, parse_url
 
-from hatch_mar.weights.network import Network, RefusedError, Zone
+from hatch_mar.weights.network import Network, RefusedError, Zone, find_proxy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -168,16 +167,8 @@ def _host(parts: Url) -> str:
 
 
 def _proxy_of(parts: Url) -> str | None:
-    """Return the proxy that the environment has for a URL."""
-    if urllib.request.proxy_bypass(
-        f"{_host(parts)}:{parts.port or _PORTS[parts.scheme or 'http']}"
-    ):
-        return None
-    proxies = urllib.request.getproxies()
-    proxy = proxies.get(parts.scheme or "") or proxies.get("all")
-    if proxy and "://" not in proxy:
-        proxy = f"http://{proxy}"
-    return proxy
+    scheme = parts.scheme or "http"
+    return find_proxy(scheme, _host(parts), parts.port or _PORTS[scheme])
 
 
 @contextmanager
