@@ -24,6 +24,8 @@ _REFERENCE = re.compile(r"\$\$([^$]+)\$\$")
 _NUMBER = re.compile(r"[+-]?\d+", re.ASCII)
 _SMALLEST, _LARGEST = -(2**31), 2**31 - 1
 """Of Java's `int`."""
+_PORT_NUMBERS = range(65_536)
+_HEADER_VALUE = re.compile(r"[\x20-\x7e\xa0-\xff]*")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -217,21 +219,30 @@ def _parse(key: str, kind: str, text: str) -> object:
     if kind.startswith("bool"):
         return text.lower() == "true"  # as Java: anything else is false
     if kind.startswith("int"):
-        if not _NUMBER.fullmatch(text):
-            raise ValueError(f"'{text}' is not a whole number")
-        if not _SMALLEST <= (number := int(text)) <= _LARGEST:
-            raise ValueError(f"'{text}' is beyond what fits in 32 bits")
-        return number
+        return _parse_number(key, text)
     if kind == "float":
         return _parse_minutes(text)
     if key in ("models", "model_snapshot"):
         _check_json(text)
+    if key.startswith("cors_") and not _HEADER_VALUE.fullmatch(text):
+        raise ValueError(f"{text!r} cannot stand in a header; use visible Latin-1 characters")
     if key == "metrics_mode" and text.lower() not in ("log", "prometheus", "legacy"):
         raise ValueError(f"'{text}' is no mode; choose log, prometheus or legacy")
     if key in ("allowed_urls", "blacklist_env_vars"):
         for pattern in text.split(",") if key == "allowed_urls" else [text]:
             _check_pattern(pattern)
     return text
+
+
+def _parse_number(key: str, text: str) -> int:
+    if not _NUMBER.fullmatch(text):
+        raise ValueError(f"'{text}' is not a whole number")
+    number = int(text)
+    if not _SMALLEST <= number <= _LARGEST:
+        raise ValueError(f"'{text}' is beyond what fits in 32 bits")
+    if key.endswith("_port") and number not in _PORT_NUMBERS:
+        raise ValueError(f"'{text}' is no port; choose one of 0 to 65535, 0 for any free one")
+    return number
 
 
 def _parse_minutes(text: str) -> float:

@@ -266,6 +266,8 @@ def _targets(properties: Properties) -> Iterator[Target]:
 
     A snapshot's models go before all others; the default version of each comes first.
     """
+    from hatch_mar.weights.uri import redact  # noqa: PLC0415 - see hatch_mar.cli
+
     store = _store(properties)
     if properties.model_snapshot is not None:
         for model, versions in _snapshot(properties).items():
@@ -282,7 +284,8 @@ def _targets(properties: Properties) -> Iterator[Target]:
         found = _RENAMED.fullmatch(text)
         name, what = (found["name"], found["what"]) if found else (None, text)
         if _URL.match(what):
-            yield Target(what=what, path=store / what.rpartition("/")[2], name=name, url=what)
+            # The name that it is fetched under: without the signature that some queries hold.
+            yield Target(what=what, path=store / Path(redact(what)).name, name=name, url=what)
         else:
             yield Target(what=what, path=store / what, name=name)
 

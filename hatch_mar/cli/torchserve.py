@@ -122,11 +122,13 @@ def _configure(options: argparse.Namespace, environ: Mapping[str, str]) -> Confi
         path = newest_snapshot(snapshot_directory(environ))
         if path is not None:
             remarks.append(f"going on with what {path} says; --no-config-snapshots begins afresh")
-    found = read_properties(
-        path,
-        environ=environ,
-        overrides={key: value for key, value in overrides.items() if value is not None},
-    )
+    set_here = {key: value for key, value in overrides.items() if value is not None}
+    try:
+        found = read_properties(path, environ=environ, overrides=set_here)
+    except HatchMarError:
+        if path is not None and config is None:
+            click.echo(f"{PROGRAM}: {remarks[-1]}", err=True)
+        raise
     properties = found.properties
     if properties.model_store is None:
         raise HatchMarError("Missing mandatory parameter --model-store")

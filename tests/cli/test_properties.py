@@ -102,6 +102,18 @@ def test_numbers_that_java_has_not(tmp_path: Path) -> None:
             _read(tmp_path, f"{text}\n")
 
 
+@pytest.mark.parametrize("port", ["65536", "-1"])
+def test_a_port_that_is_none(tmp_path: Path, port: str) -> None:
+    with pytest.raises(ProblemsError, match=r"grpc_inference_port: '.*' is no port"):
+        _read(tmp_path, f"grpc_inference_port={port}\n")
+
+
+@pytest.mark.parametrize("text", ["a\\r\\nX-Evil: 1", "\\u2603"])
+def test_what_cannot_stand_in_a_header(tmp_path: Path, text: str) -> None:
+    with pytest.raises(ProblemsError, match=r"cors_allowed_origin: .* cannot stand in a header"):
+        _read(tmp_path, f"cors_allowed_origin={text}\n")
+
+
 def test_json_without_end(tmp_path: Path) -> None:
     with pytest.raises(ProblemsError, match="models: is nested too deeply"):
         _read(tmp_path, "models=" + "[" * 100_000)

@@ -237,6 +237,17 @@ def test_a_snapshot_of_another_shape(home: Home, models: str) -> None:
     assert "Traceback" not in done.stdout
 
 
+def test_a_snapshot_that_cannot_be_read_says_how_to_begin_without_it(home: Home) -> None:
+    (home.path / "logs" / "config").mkdir(parents=True)
+    (home.path / "logs" / "config" / "20990101000000000-shutdown.cfg").write_text(
+        "job_queue_size=x"
+    )
+    done = home.run("--model-store", "store")
+    assert done.returncode == 2
+    assert "--no-config-snapshots begins afresh" in done.stdout
+    assert "job_queue_size: 'x' is not a whole number" in done.stdout
+
+
 def _snap(home: Home, models: str) -> None:
     home.configure('model_snapshot={"models": ' + models + "}\n")
 
