@@ -6,7 +6,6 @@ import asyncio
 import gc
 import os
 import signal
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from hatch_mar.api.health import Readiness
@@ -116,15 +115,31 @@ class Runner:
     async def _run(self) -> int:
         models = asyncio.create_task(self._launcher.bring_up(self._targets))
         try:
-            hope = True
-            with suppress(TimeoutError):
-                hope = await asyncio.wait_for(self._launcher.under_way(), _HEAD_START)
-            if hope or self._options.as_torchserve:
+            if await self._is_worth_opening():
                 await self._open_doors()
             return await self._stay(models)
         finally:
             models.cancel()
             await self._leave()
+
+    async def _is_worth_opening(self) -> bool:
+        """Give the models a head start; return whether there is anything to open the doors for.
+
+        As TorchServe, the program `torchserve` opens them when every archive has been fetched and
+        unpacked, and every worker is on its way: "Model server started." means as much.
+        """
+        under_way = asyncio.ensure_future(self._launcher.under_way())
+        stopping = asyncio.ensure_future(self._stop.wait())
+        patience = None if self._options.as_torchserve else _HEAD_START
+        try:
+            either: set[asyncio.Task[Any]] = {under_way, stopping}
+            await asyncio.wait(either, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+            if self._options.as_torchserve:
+                return not self._stop.is_set()
+            return under_way.result() if under_way.done() else True
+        finally:
+            under_way.cancel()
+            stopping.cancel()
 
     async def _open_doors(self) -> None:
         from hatch_mar.api.cors import Cors  # noqa: PLC0415 - after the workers' start
