@@ -19,6 +19,8 @@ from hatch_mar.project.pinning import (
     size_here,
 )
 from hatch_mar.project.shards import (
+    LONGEST_INDEX,
+    TOO_LONG,
     ShardsError,
     beside,
     is_index,
@@ -160,7 +162,8 @@ class _Locking:
         except OSError as error:
             where = redact(wanted.places[0] if wanted.places else wanted.source)
             reason = error.strerror or error
-            remedy = "; correct its `source`" if isinstance(error, FileNotFoundError) else ""
+            mistaken = isinstance(error, FileNotFoundError) and not wanted.is_named
+            remedy = "; correct its `source`" if mistaken else ""
             self.failures.append(WeightsError(f"{wanted.target}: {where}: {reason}{remedy}"))
 
     def _add(self, wanted: Wanted) -> None:
@@ -236,6 +239,9 @@ class _Locking:
         if known is not None and answer.size is not None:
             _check_digest(wanted, known, wanted.source)
             return _entry(wanted, answer.source, known, answer.size), None
+        if is_index(wanted.target) and (answer.size or 0) > LONGEST_INDEX:
+            message = f"'{redact(wanted.source)}' {TOO_LONG}"
+            raise ProblemsError([problem_of(wanted, message)])
         with self.tell(wanted.target, answer.size) as progress:
             got = acquire(answer.source, self.cache, progress=progress, environ=self.environ)
         _check_digest(wanted, got.sha256, wanted.source)

@@ -26,6 +26,8 @@ ONNX = ".onnx"
 LONGEST_INDEX = 64 * 1024 * 1024
 """Bytes. The index of the largest models there are has some megabytes."""
 
+TOO_LONG = "is too big for an index of shards"
+
 
 class ShardsError(ValueError):
     """A file that does not say which files it needs, or wants some that it may not; says why."""
@@ -66,7 +68,7 @@ def read_named(path: Path, target: str) -> tuple[str, ...]:
 
 def _read_index(path: Path) -> set[str]:
     if path.stat().st_size > LONGEST_INDEX:
-        raise ShardsError("is too big for an index of shards")
+        raise ShardsError(TOO_LONG)
     try:
         raw = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from hatch_mar.project.shards import LONGEST_INDEX
 from hatch_mar.weights.lockfile import LOCK_NAME, LockedFile, read_lock
 from tests.project.scratch import FUNCTION_HANDLER, PROJECT, Scratch
 from tests.support.tap import start_tap
@@ -369,6 +370,18 @@ def test_an_index_that_names_itself(project: Scratch, tap: Tap, hatch_mar: Progr
     said = hatch_mar("lock", project.root)
     assert said.code == 2
     assert "names itself as one of the files that it needs" in said.err
+
+
+def test_an_index_that_is_too_long_is_not_fetched(
+    project: Scratch, tap: Tap, hatch_mar: Program, tmp_path: Path
+) -> None:
+    data = b" " * (LONGEST_INDEX + 1)
+    project.configure(f'weights = "{tap.serve("/m.index.json", data)}"')
+    said = hatch_mar("lock", project.root)
+    assert said.code == 2
+    assert "m.index.json' is too big for an index of shards" in said.err
+    assert not list(tmp_path.rglob("*.spans"))
+    assert len(tap.asked) == 1
 
 
 def test_what_a_named_file_names_is_not_followed(
