@@ -12,6 +12,7 @@ import pytest
 from hatch_mar.cli.check import command
 from hatch_mar.errors import Problem
 from tests.project.scratch import PROJECT
+from tests.support.powerless import WITHOUT_PRIVILEGES
 
 if TYPE_CHECKING:
     from tests.project.scratch import Scratch
@@ -161,10 +162,6 @@ def test_a_pipe(scratch: Scratch) -> None:
     assert scratch.problem() == f"pyproject.toml: tool.mar.weights: {message}"
 
 
-WITHOUT_PRIVILEGES = ("setpriv", "--bounding-set=-dac_override,-dac_read_search")
-"""Prefix of a command that root's reading of everything is taken from."""
-
-
 @pytest.mark.parametrize(
     ("mar", "key"),
     [
@@ -178,7 +175,7 @@ def test_files_that_may_not_be_read(scratch: Scratch, mar: str, key: str) -> Non
     (scratch.root / "w.bin").chmod(0)
     scratch.configure(mar)
     check = [sys.executable, "-m", "hatch_mar", "check", str(scratch.root)]
-    command = [*(WITHOUT_PRIVILEGES if os.geteuid() == 0 else ()), *check]
+    command = [*WITHOUT_PRIVILEGES, *check]
     said = subprocess.run(command, check=False, capture_output=True, text=True)
     assert said.returncode == 2
     message = "'w.bin' cannot be read: Permission denied"
