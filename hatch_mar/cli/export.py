@@ -102,12 +102,23 @@ def _fetch_all(references: Iterable[Reference]) -> dict[Reference, Path]:
     """Fetch what is not in the cache, one after the other.
 
     Raises:
+        OfflineError: it is forbidden to fetch some of them; all of these are named.
         WeightsError: as `fetch`.
     """
-    from hatch_mar.weights.cache import Cache  # noqa: PLC0415 - see hatch_mar.cli
+    from hatch_mar.errors import OfflineError  # noqa: PLC0415 - see hatch_mar.cli
+    from hatch_mar.weights.cache import Cache  # noqa: PLC0415
 
     cache = Cache()
-    return {reference: fetch_told(reference, cache) for reference in references}
+    found: dict[Reference, Path] = {}
+    forbidden: list[OfflineError] = []
+    for reference in references:
+        try:
+            found[reference] = fetch_told(reference, cache)
+        except OfflineError as error:
+            forbidden.append(error)
+    if forbidden:
+        raise OfflineError("\n".join(map(str, forbidden)))
+    return found
 
 
 def _count_bytes(archive: Archive, files: Iterable[Path]) -> int:

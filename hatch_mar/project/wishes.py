@@ -89,13 +89,17 @@ def wishes_of_config(reading: Reading, config: Config, carried: Collection[str])
     text = config.model_path
     if text is None:
         return
+    origin = config.origin_of(reading, MODEL_PATH)
+    if not _check_source(reading, origin, text):
+        return
     is_relative = not is_uri(text) and not Path(text).is_absolute()
     if is_relative and reading.locking:
         return  # a file of the project, which nobody locks
-    origin = config.origin_of(reading, MODEL_PATH)
     if is_uri(text):
-        target = _last_part(text) if _check_uri(reading, origin, text) else None
-        if target:
+        target = _last_part(text)
+        if not target:
+            reading.complain_at(origin, f"'{conceal(text)}' does not end in a file's name")
+        else:
             config.set(*MODEL_PATH, target)  # no handler of anybody's opens a URI
     elif Path(text).is_absolute():
         target = _last_part(text) if _is_like_a_file(Path(text)) else None

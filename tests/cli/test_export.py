@@ -12,6 +12,7 @@ import pytest
 
 from hatch_mar.archive.read import open_archive
 from hatch_mar.errors import ArchiveError, OfflineError, TargetError, WeightsError
+from hatch_mar.weights.reference import Reference
 from tests.support.archives import write_mar
 from tests.support.builds import SAMPLE_PROJECT, Environment, make_environment, run
 from tests.support.commands import WEIGHTS, write_referring
@@ -129,6 +130,22 @@ def test_nothing_to_embed_changes_nothing(
 ) -> None:
     hatch_mar("export", sample_mar, "--embed", "-d", tmp_path)
     assert (tmp_path / sample_mar.name).read_bytes() == sample_mar.read_bytes()
+
+
+@pytest.mark.usefixtures("weights_cache")
+def test_offline_all_that_is_missing_is_named(
+    hatch_mar: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HATCH_MAR_OFFLINE", "1")
+    url = "https://weights.example/"
+    more = Reference(target="more.bin", source=url, sha256="ab" * 32)
+    path = write_referring(tmp_path, more, source=url)
+    said = hatch_mar("export", path, "--embed", "-d", tmp_path / "out")
+    assert said.code == OfflineError.exit_code
+    assert [line.split(":")[0] for line in said.err.removeprefix("hatch-mar: ").splitlines()] == [
+        "weights/big.bin",
+        "more.bin",
+    ]
 
 
 @pytest.mark.usefixtures("weights_cache")

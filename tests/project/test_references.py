@@ -313,3 +313,18 @@ def test_an_odd_model_path_is_one_problem(scratch: Scratch, text: str) -> None:
     scratch.write({"model-config.yaml": f"handler:\n  model_path: {text}\n"})
     scratch.configure("")
     assert "handler.model_path: must be a string" in scratch.problem()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("https://models.example/", "'https://models.example/' does not end in a file's name"),
+        ("https:/user:secret@h/w.pt", "begins as a URI and is none; write https://..."),
+        (" https://user:secret@h/w.pt", "begins as a URI and is none; write https://..."),
+    ],
+)
+def test_a_model_path_that_is_nearly_a_uri(scratch: Scratch, text: str, said: str) -> None:
+    model_path(scratch, f"'{text}'")
+    (problem,) = scratch.problems()
+    assert said in problem
+    assert "secret" not in problem

@@ -53,10 +53,12 @@ class Program:
         return Said(code, captured.out, captured.err)
 
 
-def write_referring(directory: Path, *, form: Format = "mar", **changes: Any) -> Path:
+def write_referring(
+    directory: Path, *more: Reference, form: Format = "mar", **changes: Any
+) -> Path:
     """Write an archive that only names its weights, which are a file beside it; return its path.
 
-    `changes` replace fields of the reference.
+    `changes` replace fields of the reference, and there may be `more` of them.
     """
     directory.mkdir(parents=True, exist_ok=True)
     source = directory / "big.bin"
@@ -80,7 +82,7 @@ def write_referring(directory: Path, *, form: Format = "mar", **changes: Any) ->
         manifest=manifest,
         members=(Member("handler.py", b"def handle(data, context):\n    return data\n"),),
         runtime="custom",
-        references=(Reference(**{**fields, **changes}),),
+        references=(Reference(**{**fields, **changes}), *more),
         format=form,
         filename=path.name,
     )
