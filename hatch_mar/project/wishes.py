@@ -95,6 +95,7 @@ def wishes_of_config(reading: Reading, config: Config, carried: Collection[str])
     is_relative = not is_uri(text) and not Path(text).is_absolute()
     if is_relative and reading.locking:
         return  # a file of the project, which nobody locks
+    target: str | None
     if is_uri(text):
         target = _last_part(text)
         if not target:
