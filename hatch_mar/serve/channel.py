@@ -27,6 +27,7 @@ _BATCH = struct.Struct("<Idd")
 """How many replies, begun when (monotonic clock), for how many seconds."""
 _REPLY = struct.Struct("<IHBIIIQ")
 """Number, status, flags, and the lengths of: phrase, content type, header block, body."""
+_LONGEST_PATH = 0xFFFF
 _EXPLAIN, _DESCRIBE, _NO_EXPLAIN, _NO_PATH = 1, 2, 4, 8
 _ERROR, _HAS_CONTENT_TYPE = 1, 2
 
@@ -52,6 +53,8 @@ def pack_request(number: int, request: Request) -> list[Buffer]:
         explain, url_path = request.explain, request.url_path
         ident, path = _encode(request.id), _encode(url_path or "")
         headers = HeaderBlock.of(request.headers).blob
+        if len(path) > _LONGEST_PATH:
+            raise ChannelError(f"the path behind the model is over {_LONGEST_PATH} bytes long")
         flags = _NO_EXPLAIN if explain is None else explain and _EXPLAIN
         flags |= (request.describe and _DESCRIBE) | (url_path is None and _NO_PATH)
         parts = request.parts

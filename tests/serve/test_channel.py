@@ -213,6 +213,11 @@ def test_replies_of_a_batch_stay_together() -> None:
     assert len(list(encode_replies([Batch([1, 2], [large, large], 0, 0)]))) == 1
 
 
+def test_a_path_that_is_too_long_is_called_so() -> None:
+    with pytest.raises(ChannelError, match="the path behind the model is over 65535 bytes long"):
+        pack_request(1, Request("a", (), [], "p" * (1 << 16)))
+
+
 @pytest.mark.parametrize(
     "request_",
     [Request("a" * (1 << 16), (), []), Request("a", [("x", "\0")], [])],
