@@ -69,7 +69,9 @@ def bind(address: Address) -> BoundSocket:
         OSError: the host is not this machine's, or the port needs rights that we lack.
     """
     family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    # Named, since asyncio turns Nagle's algorithm off only for what says that it is TCP: else each
+    # answer in two pieces waits for the client's delayed acknowledgement, 40 ms.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((address.host.strip("[]"), address.port))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -182,3 +183,19 @@ def test_last_request_of_a_connection_through_asgi(server: Runner) -> None:
         assert answer.head.count(b"connection: ") == 1
         assert answer.headers["connection"] == "close"
         assert wire.at_end()
+
+
+def test_answers_do_not_wait_for_acknowledgements() -> None:
+    async def scenario() -> int:
+        async with listening(5) as (bound, listener):
+            reader, writer = await asyncio.open_connection(*bound.socket.getsockname())
+            writer.write(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+            await reader.readline()
+            (connection,) = listener._server.server_state.connections
+            theirs = connection.transport.get_extra_info("socket")
+            no_delay = theirs.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+            writer.close()
+            await writer.wait_closed()
+            return int(no_delay)
+
+    assert asyncio.run(scenario()) != 0
