@@ -108,7 +108,9 @@ def _write(directory: Path, name: str) -> Path:
 
 def _start(program: Path, archives: Sequence[Path], model: str, number: int) -> Ready:
     port = free_port()
-    with started([str(program), "serve", *map(str, archives), "--port", str(port)]) as server:
+    others = [f"--{name}-port={free_port()}" for name in ("management", "metrics")]
+    command = [str(program), "serve", *map(str, archives), "--port", str(port), *others]
+    with started(command) as server:
         deadline = time.perf_counter() + _WITHIN
         while not _is_ready(port):
             if time.perf_counter() > deadline or server.process.poll() is not None:

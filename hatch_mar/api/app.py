@@ -15,12 +15,12 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from hatch_mar.api.answers import answer_error, make_error, make_json
-from hatch_mar.api.guard import PortGate
 from hatch_mar.api.health import Readiness
 from hatch_mar.api.inference import DescriptionRoute, PredictionRoute
 from hatch_mar.api.kserve import KServe
 from hatch_mar.api.metrics import metrics_routes
 from hatch_mar.api.openapi import describe_api
+from hatch_mar.api.portgate import PortGate
 from hatch_mar.api.street import Street, respond
 from hatch_mar.api.workflows import prediction_routes
 from hatch_mar.errors import (

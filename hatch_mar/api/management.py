@@ -9,6 +9,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from hatch_mar.api.answers import make_json
+from hatch_mar.api.inference import read_body
 from hatch_mar.api.openapi import describe_management
 from hatch_mar.api.street import respond
 from hatch_mar.api.workflows import management_routes
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from hatch_mar.api.tokens import Tokens
 
 _JSON = "application/json"
+_LARGEST_BODY = 1 << 20
+"""Bytes of a registration's parameters."""
 ANY_METHOD = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 _COMPILED = "LSP"
 """TorchServe's C++ backend."""
@@ -150,8 +153,8 @@ async def _parameters(request: Request) -> Mapping[str, Any]:
     if request.headers.get("content-type", "").partition(";")[0].strip() != _JSON:
         return request.query_params
     try:
-        found = json.loads(await request.body())
-    except ValueError as error:
+        found = json.loads(await read_body(request, _LARGEST_BODY))
+    except (ValueError, RecursionError) as error:
         raise BadRequestError(f"The body is not JSON: {error}") from error
     if not isinstance(found, dict):
         raise BadRequestError("The body is not a JSON object.")
@@ -168,6 +171,9 @@ def read_registration(values: Mapping[str, Any]) -> Registration:
     url = values.get("url")
     if url is None:
         raise BadRequestError("Parameter url is required.")
+    workers = _read_int(values.get("initial_workers"))
+    if workers is not None and workers < 0:
+        raise BadRequestError("initial_workers cannot be negative.")
     runtime = values.get("runtime")
     if runtime and str(runtime) not in _RUNTIMES:
         raise BadRequestError(f"Invalid RuntimeType value: {runtime}")
@@ -184,7 +190,7 @@ def read_registration(values: Mapping[str, Any]) -> Registration:
         max_batch_delay=_read_positive(values.get("max_batch_delay")),
         response_timeout=_read_positive(values.get("response_timeout")),
         startup_timeout=_read_positive(values.get("startup_timeout")),
-        initial_workers=_read_int(values.get("initial_workers")),
+        initial_workers=workers,
         synchronous=_read_bool(values.get("synchronous"), default=True),
     )
 

@@ -136,7 +136,10 @@ class Launcher:
             self.errors.append(error)
             self._report(launch.label, error)
         else:
-            self._announce(deployment, time.monotonic() - started)
+            seconds = time.monotonic() - started
+            if not self._options.install_requirements:  # only a remark: nothing waits for it
+                deployment = await run_aside(lambda: self._environments.equip(deployment))
+            self._announce(deployment, seconds)
 
     async def _prepare(self, launch: _Launch) -> Deployment:
         """Open the archive and make its run directory, in a thread: weights may take minutes."""
@@ -160,7 +163,8 @@ class Launcher:
             watch=lambda reference: self._watch(launch, reference),
         )
         self._readiness.missing[launch.label] = _INSTALLING
-        deployment = self._environments.equip(deployment)
+        if self._options.install_requirements:
+            deployment = self._environments.equip(deployment)
         config = deployment.config
         if not config.raw:
             config = replace(

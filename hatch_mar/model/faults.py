@@ -65,7 +65,14 @@ def _answer_refusal(error: PredictionException) -> Response:
 
 def is_out_of_resources(error: BaseException) -> bool:
     """Tell whether TorchServe would call `error` a lack of memory: anything that says CUDA is."""
-    return isinstance(error, MemoryError) or "CUDA" in str(error)
+    return isinstance(error, MemoryError) or _speaks_of_cuda(error)
+
+
+def _speaks_of_cuda(error: BaseException) -> bool:
+    try:
+        return "CUDA" in str(error)
+    except Exception:  # noqa: BLE001 - a handler's own class, whose `__str__` may do anything
+        return False
 
 
 def is_device_lost(error: BaseException) -> bool:
@@ -75,7 +82,7 @@ def is_device_lost(error: BaseException) -> bool:
     first one: waiting for the device. Running out of memory does no such harm.
     """
     torch: Any = sys.modules.get("torch")
-    if torch is None or "CUDA" not in str(error) or not torch.cuda.is_initialized():
+    if torch is None or not _speaks_of_cuda(error) or not torch.cuda.is_initialized():
         return False
     try:
         torch.cuda.synchronize()

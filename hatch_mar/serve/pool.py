@@ -84,6 +84,7 @@ class Pool:
         self._eager = config.batch_size == 1
         self._timer: asyncio.TimerHandle | None = None
         self._idle = asyncio.Event()
+        self._scaling = asyncio.Lock()
         gpus = len(placement.choose(config.device_ids, deployment.name)) if self.uses_gpu else 0
         self.min_workers = count_workers(deployment, settings, gpus)
         self._ranks = count_ranks(deployment, gpus)
@@ -106,15 +107,18 @@ class Pool:
     async def scale(self, minimum: int, maximum: int | None = None) -> None:
         """Run at least `minimum` workers and at most `maximum`, by default as many.
 
-        Returns when the new ones are ready, or the old ones gone.
+        Returns when the new ones are ready, or the old ones gone; who comes meanwhile waits.
 
         Raises:
             ModelError: a new one could not load the model; the new ones are gone then.
         """
+        async with self._scaling:
+            await self._scale(minimum, minimum if maximum is None else maximum)
+
+    async def _scale(self, minimum: int, maximum: int) -> None:
         bounds = self.min_workers, self.max_workers
-        self.min_workers = minimum
-        self.max_workers = minimum if maximum is None else maximum
-        slots = [slot for slot in self.slots if slot.state is not State.DEAD]
+        self.min_workers, self.max_workers = minimum, maximum
+        slots = [slot for slot in self.slots if slot.state not in {State.STOPPING, State.DEAD}]
         added = self._add_slots(minimum - len(slots), check_examples=False)
         gone = slots[self.max_workers :]
         for slot in gone:
@@ -225,8 +229,6 @@ class Pool:
         """Name the model and the version."""
         return f"{self.deployment.name} {self.deployment.version}"
 
-    # What slots tell.
-
     def on_ready(self, slot: Slot) -> Seat:
         """Seat a worker that has just loaded the model, and give it what waits."""
         seat = self._batcher.join(time.monotonic())
@@ -286,8 +288,6 @@ class Pool:
             self._delivery.desert(self._batcher.withdraw())
             self._look_idle()
 
-    # Requests.
-
     def _schedule(self) -> None:
         if not self._scheduled:
             self._scheduled = True
@@ -310,8 +310,6 @@ class Pool:
         """Say how many seconds what waits will take, as far as is known."""
         times = [seat.item_time for seat in self._batcher.seats if seat.item_time]
         return self.pending * sum(times) / len(times) ** 2 if times else 1
-
-    # Time.
 
     def _arm(self) -> None:
         """Have `_on_time` called when time alone will change something, or somewhat earlier."""
@@ -337,8 +335,6 @@ class Pool:
             seat.since = now
         self._pump()
         self._look_idle()
-
-    # Slots.
 
     def _add_slots(self, count: int, *, check_examples: bool) -> list[Slot]:
         if count <= 0:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from hatch_mar.serve.store import Found, ModelStore
     from hatch_mar.weights.cache import Cache
 
+_NAME = re.compile(r"[^/\x00-\x1f\x7f\ud800-\udfff]{1,200}")
 logger = logging.getLogger("hatch_mar.serve")
 
 
@@ -107,7 +109,7 @@ class Registry:
             _discard(found)
             raise
         key = deployment.name, deployment.version
-        if key in self._service:
+        if key in self._service or key in self._directories:
             _discard(found)
             remove_rundir(deployment.directory)
             raise ConflictError(
@@ -192,6 +194,7 @@ class Registry:
     def _prepare(self, registration: Registration, found: Found) -> Deployment:
         try:
             with open_archive(found.path) as archive:
+                _check_name(registration.model_name or archive.manifest.model_name)
                 deployment = prepare(
                     archive,
                     root=self._root,
@@ -263,6 +266,16 @@ def _override(config: ModelConfig, registration: Registration) -> ModelConfig:
         wanted["response_timeout"] = registration.response_timeout
         wanted["startup_timeout"] = registration.startup_timeout
     return replace(config, **{key: value for key, value in wanted.items() if value is not None})
+
+
+def _check_name(name: str) -> None:
+    """Refuse a name that no path could hold: nobody could ask for the model, or unregister it.
+
+    Raises:
+        InvalidModelError: it is such a name.
+    """
+    if name in {".", ".."} or not _NAME.fullmatch(name):
+        raise InvalidModelError(f"Model name {name!a} cannot be part of a path.")
 
 
 def _discard(found: Found) -> None:

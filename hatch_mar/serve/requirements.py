@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 import re
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from hatch_mar.archive.requirements import logical_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
+    from importlib.metadata import Distribution
 
     from packaging.requirements import Requirement
 
@@ -123,10 +123,10 @@ def find_unmet(wanted: Requirement, path: Sequence[str] | None = None) -> Iterat
             yield from find_unmet(inner, path)
 
 
-def find_distribution(
-    name: str, path: Sequence[str] | None = None
-) -> importlib.metadata.Distribution | None:
+def find_distribution(name: str, path: Sequence[str] | None = None) -> Distribution | None:
     """Return the installed distribution `name` that an import would take."""
+    import importlib.metadata  # noqa: PLC0415 - few models ask for anything
+
     try:
         if path is None:
             return importlib.metadata.distribution(name)

@@ -22,7 +22,6 @@ import shutil
 import site
 import sys
 import sysconfig
-import venv
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -200,6 +199,8 @@ def make_venv(home: Path) -> Path:
     The runner may be in a virtual environment itself, whose packages `--system-site-packages` would
     not show.
     """
+    import venv  # noqa: PLC0415 - few runners install
+
     venv.EnvBuilder(symlinks=True).create(home)
     own = Path(sysconfig.get_path("purelib", "venv", {"base": str(home), "platbase": str(home)}))
     seen = [path for path in dict.fromkeys(_site_directories()) if Path(path).is_dir()]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import http.server
+import json
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -124,9 +126,51 @@ def test_asynchronously(models: httpx.Client) -> None:
     assert models.get("/models/near").status_code == 200
 
 
-def test_a_json_body_that_is_none(models: httpx.Client) -> None:
-    answer = models.post("/models", content=b"{", headers={"content-type": "application/json"})
+@pytest.mark.parametrize("body", ["{", "[]", "[" * 100_000])
+def test_a_json_body_that_says_nothing(models: httpx.Client, body: str) -> None:
+    headers = {"content-type": "application/json"}
+    answer = models.post("/models", content=body.encode(), headers=headers)
     assert (answer.status_code, answer.json()["type"]) == (400, "BadRequestException")
+
+
+def test_a_body_of_parameters_is_no_place_for_an_archive(models: httpx.Client) -> None:
+    body = json.dumps({"url": "x" * (2 << 20)}).encode()
+    headers = {"content-type": "application/json"}
+    assert models.post("/models", content=body, headers=headers).status_code == 413
+
+
+@pytest.mark.parametrize("name", ["a/b", "a\x00", "..", "a\nb", "x" * 201])
+def test_a_name_that_no_path_could_hold(models: httpx.Client, name: str) -> None:
+    answer = models.post("/models", params={"url": "near-1.0.mar", "model_name": name})
+    assert (answer.status_code, answer.json()["type"]) == (400, "InvalidModelException")
+
+
+def test_fewer_workers_than_none(models: httpx.Client) -> None:
+    answer = models.post("/models?url=near-1.0.mar&initial_workers=-5")
+    assert (answer.status_code, answer.json()["type"]) == (400, "BadRequestException")
+
+
+def test_scaling_takes_turns(models: httpx.Client) -> None:
+    models.post("/models?url=near-1.0.mar&initial_workers=1").raise_for_status()
+
+    def scale(workers: int) -> int:
+        url = f"/models/near?min_worker={workers}&synchronous=true"
+        return models.put(url).status_code
+
+    with ThreadPoolExecutor(6) as pool:
+        assert set(pool.map(scale, [3, 0, 2, 1, 0, 2])) == {200}
+    assert scale(0) == scale(1) == 200
+    (found,) = models.get("/models/near").json()
+    assert [worker["status"] for worker in found["workers"]] == ["READY"]
+
+
+def test_one_version_is_registered_once(models: httpx.Client) -> None:
+    def register(_: int) -> int:
+        url = "/models?url=near-1.0.mar&initial_workers=1&synchronous=false"
+        return models.post(url).status_code
+
+    with ThreadPoolExecutor(6) as pool:
+        assert sorted(pool.map(register, range(6))) == [202, *[409] * 5]
 
 
 def test_values_of_the_caller_reach_the_model(models: httpx.Client) -> None:

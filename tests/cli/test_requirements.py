@@ -67,6 +67,7 @@ def test_what_is_missing_is_said_in_a_line(needy: Path, environ: dict[str, str])
             "needy: requirements.txt: not here: tinylib>=2 (not installed); pip install "
             "'tinylib>=2', or start with --install-requirements"
         )
+        runner.wait_output("needy 1.0: ready")
         assert said in runner.output().splitlines()
         assert httpx.post(f"{runner.url}/predictions/needy", content=b"x").status_code == 503
 

@@ -30,6 +30,8 @@ def handle(data, context):
             raise MemoryError
         if row["body"] == "panic":
             raise type("PanicException", (BaseException,), {})("a library in Rust")
+        if row["body"] == "mute":
+            raise type("Mute", (Exception,), {"__str__": lambda self: 1 / 0})
         if row["body"] == "exit":
             raise SystemExit(3)
         if isinstance(row["body"], list):
@@ -67,6 +69,10 @@ def test_an_exception_fails_the_batch(predict: Any) -> None:
 
 def test_a_panic_of_a_library_fails_the_batch_and_not_the_worker(predict: Any) -> None:
     assert predict("a", "panic") == [FAILED, FAILED]
+
+
+def test_an_exception_that_cannot_be_said_fails_the_batch(predict: Any) -> None:
+    assert predict("a", "mute") == [FAILED, FAILED]
 
 
 def test_one_bad_item_fails_alone_if_asked_for(predict: Any) -> None:
