@@ -132,7 +132,7 @@ def in_rooms(module: str) -> bool:
 
 def in_the_worker(module: str) -> bool:
     """Tell whether `module` of the serving room runs in worker processes alone."""
-    return Path(module).stem.startswith("worker")
+    return Path(module).parent.name == "worker"
 
 
 def functions_of(module: str) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:

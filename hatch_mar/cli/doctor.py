@@ -219,7 +219,7 @@ def _is_installed(module: str) -> bool:
 
 def _look_at_requirements(name: str, archive: Archive) -> Iterator[Finding]:
     from hatch_mar.archive.requirements import logical_lines  # noqa: PLC0415 - see hatch_mar.cli
-    from hatch_mar.serve.requirements import find_missing  # noqa: PLC0415 - the same
+    from hatch_mar.serve.environments.requirements import find_missing  # noqa: PLC0415 - the same
 
     file = archive.manifest.requirements_file
     if file is None or file not in archive:

@@ -13,7 +13,7 @@ from hatch_mar.cli.output import visible
 from hatch_mar.errors import HatchMarError, ModelError
 from hatch_mar.serve import ModelStore, Registry, make_root, prepare, remove_rundirs
 from hatch_mar.serve.aside import run_aside
-from hatch_mar.serve.venvs import Environments
+from hatch_mar.serve.environments.venvs import Environments
 from hatch_mar.weights.cache import Cache
 
 if TYPE_CHECKING:

@@ -1,7 +1,7 @@
 """Where a runner's words go: its own log, the access log, the workers' output, lines of metrics.
 
 `hatch-mar serve` writes to its stdout and stderr alone, for people or as JSON. The program
-`torchserve` has files as well: see `hatch_mar.cli.log_files`.
+`torchserve` has files as well: see `hatch_mar.cli.torchserve.log_files`.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class Logs:
 def make_logs(options: ServeOptions) -> Logs:
     """Return the logs that `options` ask for."""
     if options.as_torchserve:
-        from hatch_mar.cli.log_files import LogFiles  # noqa: PLC0415 - few runners have files
+        from hatch_mar.cli.torchserve.log_files import LogFiles  # noqa: PLC0415 - few runners have files
 
         return LogFiles(options.environ)
     return JsonLogs(options.log_level) if options.log_format == "json" else Logs(options.log_level)

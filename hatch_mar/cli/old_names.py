@@ -63,7 +63,7 @@ OLD_NAMES: Mapping[str, OldName] = {
         },
     ),
     "torchserve": OldName(
-        module="hatch_mar.cli.torchserve",
+        module="hatch_mar.cli.torchserve.program",
         original="torchserve",
         sources={
             "ts/__init__.py": (

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from hatch_mar.api.listeners import Address
     from hatch_mar.api.rpc.server import Purpose, RpcAddress
     from hatch_mar.serve import Deployment
-    from hatch_mar.serve.metrics import Mode
-    from hatch_mar.serve.metrics_config import MetricsConfig
+    from hatch_mar.serve.metrics.config import MetricsConfig
+    from hatch_mar.serve.metrics.store import Mode
 
 LOOPBACK = "127.0.0.1"
 DEFAULTPORT = 8080
@@ -193,7 +193,7 @@ def read_metrics(
     """
     if value is None:
         return None
-    from hatch_mar.serve.metrics_config import read_metrics_config  # noqa: PLC0415 - see cli
+    from hatch_mar.serve.metrics.config import read_metrics_config  # noqa: PLC0415 - see cli
 
     return read_metrics_config(value)
 

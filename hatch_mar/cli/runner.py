@@ -13,8 +13,8 @@ from hatch_mar.cli.launcher import Launcher
 from hatch_mar.cli.logs import make_logs
 from hatch_mar.errors import HatchMarError
 from hatch_mar.serve import Service, ServiceSettings
-from hatch_mar.serve.metrics_config import DEFAULT, list_declared
-from hatch_mar.serve.metrics_log import EventMetrics, make_metrics
+from hatch_mar.serve.metrics.config import DEFAULT, list_declared
+from hatch_mar.serve.metrics.log import EventMetrics, make_metrics
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from hatch_mar.api.rpc.server import RpcServer
     from hatch_mar.api.tokens import Tokens
     from hatch_mar.cli.options import ServeOptions
-    from hatch_mar.cli.snapshots import Kind, Snapshots
     from hatch_mar.cli.targets import Target
+    from hatch_mar.cli.torchserve.snapshots import Kind, Snapshots
 
 _HEAD_START = 0.25
 """Seconds that workers may get before the doors: what takes longest comes first."""

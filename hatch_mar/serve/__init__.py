@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from hatch_mar.model.protocol import Part, Request, Response
-    from hatch_mar.serve.batcher import Job
+    from hatch_mar.serve.batching.batcher import Job
     from hatch_mar.serve.deployment import Deployment
     from hatch_mar.serve.headers import HeaderBlock
     from hatch_mar.serve.health import Health, ModelHealth, WorkerHealth
-    from hatch_mar.serve.metrics import Metrics
+    from hatch_mar.serve.metrics.store import Metrics
     from hatch_mar.serve.pieces import PieceQueue
     from hatch_mar.serve.registry import Registration, Registry
     from hatch_mar.serve.rundir import make_root, prepare, remove_rundirs
@@ -49,8 +49,8 @@ _HOMES = {
     "Deployment": "hatch_mar.serve.deployment",
     "HeaderBlock": "hatch_mar.serve.headers",
     "Health": "hatch_mar.serve.health",
-    "Job": "hatch_mar.serve.batcher",
-    "Metrics": "hatch_mar.serve.metrics",
+    "Job": "hatch_mar.serve.batching.batcher",
+    "Metrics": "hatch_mar.serve.metrics.store",
     "ModelHealth": "hatch_mar.serve.health",
     "ModelStore": "hatch_mar.serve.store",
     "Part": "hatch_mar.model.protocol",

@@ -6,19 +6,19 @@ import logging
 from typing import TYPE_CHECKING
 
 from hatch_mar.model.protocol import join_pieces
-from hatch_mar.serve.batcher import NUMBER_MASK
+from hatch_mar.serve.batching.batcher import NUMBER_MASK
+from hatch_mar.serve.batching.open_batcher import OpenBatcher
+from hatch_mar.serve.batching.sequences import SequenceBatcher
 from hatch_mar.serve.channel import Batch, decode_pieces, decode_replies
 from hatch_mar.serve.frames import ChannelError
-from hatch_mar.serve.open_batcher import OpenBatcher
 from hatch_mar.serve.refusal import desert
-from hatch_mar.serve.sequences import SequenceBatcher
 
 if TYPE_CHECKING:
     from hatch_mar.model.protocol import Response
-    from hatch_mar.serve.batcher import Batcher, Job, Seat
+    from hatch_mar.serve.batching.batcher import Batcher, Job, Seat
+    from hatch_mar.serve.batching.sequences import SequenceHeaders
     from hatch_mar.serve.brakes import Brakes
-    from hatch_mar.serve.metrics import Metrics
-    from hatch_mar.serve.sequences import SequenceHeaders
+    from hatch_mar.serve.metrics.store import Metrics
 
 logger = logging.getLogger("hatch_mar.serve")
 

@@ -141,7 +141,7 @@ def make_options(
     check_examples: bool,
     ranks: int = 0,
 ) -> dict[str, Any]:
-    """Return the LOAD frame's value: `LoadOptions`, and what `hatch_mar.serve.worker.load` adds.
+    """Return the LOAD frame's value: `LoadOptions`, and what `serve.worker.main.load` adds.
 
     Of a model in several processes every rank is handed every batch, unless they are the stages of
     a pipeline: then rank 0 passes on what it has made of it. A batch that failed is not tried again
@@ -175,7 +175,7 @@ def make_options(
 
 
 def choose_mode(config: ModelConfig) -> Literal["plain", "rounds", "overlapped"]:
-    """Say in which loop a worker answers; see `hatch_mar.serve.worker.choose_loop`."""
+    """Say in which loop a worker answers; see `hatch_mar.serve.worker.main.choose_loop`."""
     if config.continuous_batching:
         return "rounds"
     return "overlapped" if config.async_communication and not config.sequence_batching else "plain"

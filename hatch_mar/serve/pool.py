@@ -10,8 +10,9 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from hatch_mar.errors import BadRequestError, ModelError
-from hatch_mar.serve.batcher import NUMBER_MASK, Job, Seat
-from hatch_mar.serve.batchers import make_batcher
+from hatch_mar.serve.batching.batcher import NUMBER_MASK, Job, Seat
+from hatch_mar.serve.batching.choice import make_batcher
+from hatch_mar.serve.batching.sequences import SequenceHeaders
 from hatch_mar.serve.brakes import Brakes
 from hatch_mar.serve.channel import encode_forgotten, encode_requests, pack_request
 from hatch_mar.serve.delivery import Delivery
@@ -19,7 +20,6 @@ from hatch_mar.serve.frames import ChannelError
 from hatch_mar.serve.health import ModelHealth, ModelState
 from hatch_mar.serve.launch import count_ranks, count_workers, make_launch, uses_gpu
 from hatch_mar.serve.refusal import expire, mourn, refuse
-from hatch_mar.serve.sequences import SequenceHeaders
 from hatch_mar.serve.slot import Slot, State
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from hatch_mar.model.protocol import Request, Response
     from hatch_mar.serve.deployment import Deployment
     from hatch_mar.serve.devices import Device, Placement
-    from hatch_mar.serve.metrics import Metrics, Tally
+    from hatch_mar.serve.metrics.store import Metrics, Tally
     from hatch_mar.serve.process import Exit
     from hatch_mar.serve.settings import ServiceSettings
 

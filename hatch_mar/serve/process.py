@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("hatch_mar.serve")
 
+WORKER = "hatch_mar.serve.worker"
+"""The package whose modules are what a worker process runs."""
 _ROOT = Path(__file__).parents[2]
 """The directory that holds our package: workers must find the same one."""
 _HANG_UP_SECONDS = 0.5
@@ -106,12 +108,7 @@ class WorkerProcess:
             self._map = undo.enter_context(mmap.mmap(page.fileno(), mmap.PAGESIZE))
             self._popen = subprocess.Popen(  # noqa: S603 - our own interpreter and module
                 [
-                    *(
-                        python,
-                        "-P",
-                        "-m",
-                        f"hatch_mar.serve.{'worker_group' if ranks else 'worker'}",
-                    ),
+                    *(python, "-P", "-m", f"{WORKER}.{'group' if ranks else 'main'}"),
                     *(str(theirs.fileno()), str(page.fileno()), str(os.getpid())),
                     *([str(ranks)] if ranks else []),
                 ],

@@ -22,8 +22,8 @@ from hatch_mar.errors import (
     WeightsError,
 )
 from hatch_mar.serve.aside import run_aside
+from hatch_mar.serve.environments.venvs import Environments
 from hatch_mar.serve.rundir import prepare, remove_rundir
-from hatch_mar.serve.venvs import Environments
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine

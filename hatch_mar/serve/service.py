@@ -16,8 +16,8 @@ from hatch_mar.errors import (
 from hatch_mar.serve.description import describe_pool
 from hatch_mar.serve.devices import Placement, discover
 from hatch_mar.serve.health import Health
-from hatch_mar.serve.machine import Machine
-from hatch_mar.serve.metrics import Metrics, Tally
+from hatch_mar.serve.metrics.machine import Machine
+from hatch_mar.serve.metrics.store import Metrics, Tally
 from hatch_mar.serve.pieces import PieceQueue
 from hatch_mar.serve.pool import Pool
 from hatch_mar.serve.settings import ServiceSettings
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from hatch_mar.model.protocol import Request, Response
-    from hatch_mar.serve.batcher import Job
+    from hatch_mar.serve.batching.batcher import Job
     from hatch_mar.serve.deployment import Deployment
 
 logger = logging.getLogger("hatch_mar.serve")

@@ -111,7 +111,7 @@ def register_model(model_name: str, url: str) -> Answer:
 def _program() -> list[str]:
     """Return the command: the one on PATH, or ours where `hatch-mar shims install` has not been."""
     found = shutil.which("torchserve")
-    ours = [sys.executable, "-c", "from hatch_mar.cli.torchserve import main; main()"]
+    ours = [sys.executable, "-c", "from hatch_mar.cli.torchserve.program import main; main()"]
     return [found] if found else ours
 
 

@@ -53,9 +53,7 @@ def test_explain_header(server: Runner, path: str) -> None:
     assert answer.json()["headers"]["explain"] == "True"
 
 
-@pytest.mark.parametrize(
-    ("path", "phrase"), [("/v1/models/odd:predict", ""), ("/odd/predict", "")]
-)
+@pytest.mark.parametrize(("path", "phrase"), [("/v1/models/odd:predict", ""), ("/odd/predict", "")])
 def test_an_answer_without_content_has_no_body(server: Runner, path: str, phrase: str) -> None:
     order = {"text": "x", "status": 204}
     with connect(server.url) as wire:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from hatch_mar.cli.log_files import KEPT, LogFiles, RollingFile
 from hatch_mar.cli.logs import take_apart, write_worker_line
+from hatch_mar.cli.torchserve.log_files import KEPT, LogFiles, RollingFile
 from hatch_mar.serve.output import Source
 from tests.support.archives import write_mar
 from tests.support.runner import Runner, start_runner

@@ -8,11 +8,11 @@ import pytest
 from click.testing import CliRunner
 
 from hatch_mar.cli.options import ServeOptions
-from hatch_mar.cli.properties import read_properties
 from hatch_mar.cli.serve import command
-from hatch_mar.cli.stand_in import _options
+from hatch_mar.cli.torchserve.configured import _options
+from hatch_mar.cli.torchserve.properties import read_properties
 from hatch_mar.errors import ProblemsError
-from hatch_mar.serve.metrics_config import DEFAULT
+from hatch_mar.serve.metrics.config import DEFAULT
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from hatch_mar.cli.properties import WITHOUT_EFFECT, Properties, read_properties
+from hatch_mar.cli.torchserve.properties import WITHOUT_EFFECT, Properties, read_properties
 from hatch_mar.errors import HatchMarError, ProblemsError
 
 if TYPE_CHECKING:

@@ -24,8 +24,8 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509 import load_pem_x509_certificate
 
 from hatch_mar.api.rpc.schema import MANAGEMENT, message
-from hatch_mar.cli.certificates import find_certificate
-from hatch_mar.cli.properties import Properties
+from hatch_mar.cli.torchserve.certificates import find_certificate
+from hatch_mar.cli.torchserve.properties import Properties
 from tests.support.archives import write_mar
 from tests.support.daemon import HANDLER, Home
 

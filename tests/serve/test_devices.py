@@ -17,7 +17,7 @@ from hatch_mar.errors import ModelError
 from hatch_mar.serve import Deployment, ServiceSettings
 from hatch_mar.serve.devices import Device, Placement, discover, list_devices, measure, select
 from hatch_mar.serve.launch import count_workers, make_environ, make_options, uses_gpu
-from hatch_mar.serve.machine import Machine
+from hatch_mar.serve.metrics.machine import Machine
 
 GPUS = [Device(index=index, uuid=f"GPU-{index}aa", memory=1000) for index in range(3)]
 SLICES = [

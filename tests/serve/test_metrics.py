@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from hatch_mar.serve.metrics import Metrics, gauge, write_family
-from hatch_mar.serve.metrics_config import Kind, MetricsConfig, MetricSpec
-from hatch_mar.serve.metrics_log import make_metrics
+from hatch_mar.serve.metrics.config import Kind, MetricsConfig, MetricSpec
+from hatch_mar.serve.metrics.log import make_metrics
+from hatch_mar.serve.metrics.store import Metrics, gauge, write_family
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from hatch_mar.errors import HatchMarError, ProblemsError
-from hatch_mar.serve.metrics_config import (
+from hatch_mar.serve.metrics.config import (
     DEFAULT,
     MetricsConfig,
     list_declared,

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from hatch_mar.model.protocol import Request
-from hatch_mar.serve.batcher import Job
+from hatch_mar.serve.batching.batcher import Job
 from hatch_mar.serve.channel import pack_request
-from hatch_mar.serve.metrics import LEGACY, Metrics, gauge
-from hatch_mar.serve.metrics_config import MetricsConfig, MetricSpec
-from hatch_mar.serve.metrics_log import EventMetrics, make_metrics
+from hatch_mar.serve.metrics.config import MetricsConfig, MetricSpec
+from hatch_mar.serve.metrics.log import EventMetrics, make_metrics
+from hatch_mar.serve.metrics.store import LEGACY, Metrics, gauge
 
 if TYPE_CHECKING:
-    from hatch_mar.serve.metrics import Mode
+    from hatch_mar.serve.metrics.store import Mode
 
 Lines = list[tuple[str, str]]
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from hatch_mar.serve.requirements import Missing, find_missing, read_requirements
+from hatch_mar.serve.environments.requirements import Missing, find_missing, read_requirements
 from tests.support.packages import make_package
 
 if TYPE_CHECKING:

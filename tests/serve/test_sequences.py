@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from hatch_mar.model.protocol import Request, Response
-from hatch_mar.serve.batcher import Job
-from hatch_mar.serve.metrics import Metrics
-from hatch_mar.serve.sequences import SequenceBatcher, SequenceHeaders
+from hatch_mar.serve.batching.batcher import Job
+from hatch_mar.serve.batching.sequences import SequenceBatcher, SequenceHeaders
+from hatch_mar.serve.metrics.store import Metrics
 
 
 class Desk:

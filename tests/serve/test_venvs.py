@@ -21,8 +21,8 @@ import pytest
 from hatch_mar.archive.manifest import Manifest
 from hatch_mar.errors import RequirementsError
 from hatch_mar.serve import Deployment, Service
-from hatch_mar.serve.installers import Runs, conceal, find_uv
-from hatch_mar.serve.venvs import Environments
+from hatch_mar.serve.environments.installers import Runs, conceal, find_uv
+from hatch_mar.serve.environments.venvs import Environments
 from tests.support.builds import clean_environ
 from tests.support.indexes import start_pypiserver
 from tests.support.packages import make_wheel
@@ -200,7 +200,7 @@ from pathlib import Path
 from hatch_mar.archive.manifest import Manifest
 from hatch_mar.archive.modelconfig import read_model_config
 from hatch_mar.serve import Deployment
-from hatch_mar.serve.venvs import Environments
+from hatch_mar.serve.environments.venvs import Environments
 print(Environments(install=True, directory=Path({str(tmp_path / "cache")!r})).equip(Deployment(
     name="m", version="1", directory=Path({str(directory)!r}), handler="h",
     config=read_model_config({{}}),

@@ -48,7 +48,7 @@ class Home:
         self.runs += 1
         with (self.path / f"out-{self.runs}.txt").open("w+") as out:
             done = subprocess.run(
-                [sys.executable, "-m", "hatch_mar.cli.torchserve", *arguments],
+                [sys.executable, "-m", "hatch_mar.cli.torchserve.program", *arguments],
                 cwd=self.path,
                 env={**os.environ, "TMPDIR": str(self.path / "tmp"), **env},
                 stdin=subprocess.DEVNULL,

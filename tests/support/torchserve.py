@@ -216,7 +216,7 @@ def start_torchserve(
     Raises:
         RuntimeError: The server or a worker did not start; the message ends with its output.
     """
-    command: list[str | Path] = [sys.executable, "-m", "hatch_mar.cli.torchserve"]
+    command: list[str | Path] = [sys.executable, "-m", "hatch_mar.cli.torchserve.program"]
     if installed is not None:
         command = [installed.python.with_name("torchserve")]
     command += ["--foreground", "--ncs"]

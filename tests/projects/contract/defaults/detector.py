@@ -14,5 +14,7 @@ class Detector(torch.nn.Module):
             box = torch.stack([mean, mean, torch.tensor(float(width)), torch.tensor(float(height))])
             scores = torch.stack([mean, 1 - mean, torch.tensor(0.5), torch.tensor(0.49)])
             labels = torch.tensor([1, 2, 1, 3])
-            found.append({"boxes": torch.stack([box * self.scale] * 4), "labels": labels, "scores": scores})
+            found.append(
+                {"boxes": torch.stack([box * self.scale] * 4), "labels": labels, "scores": scores}
+            )
         return found

@@ -31,8 +31,14 @@ class ScoreHandler(BaseHandler, ABC):
             return self.model(data)
 
     def postprocess(self, inference_output):
-        return [{"scores": row, "name": self.mapping[str(int(torch.tensor(row).argmax()))], "config": self.setup_config}
-                for row in inference_output.tolist()]
+        return [
+            {
+                "scores": row,
+                "name": self.mapping[str(int(torch.tensor(row).argmax()))],
+                "config": self.setup_config,
+            }
+            for row in inference_output.tolist()
+        ]
 
     def explain_handle(self, data_preprocess, raw_data):
         return [{"explained": data_preprocess.tolist(), "flag": self.explain}]

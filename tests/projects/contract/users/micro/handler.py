@@ -18,4 +18,6 @@ class Micro(BaseHandler):
         return torch.tensor([row.get("body") for row in data], dtype=torch.float32)
 
     def postprocess(self, data):
-        return [{"scores": row, "piece": self.handle.get_micro_batch_idx()} for row in data.tolist()]
+        return [
+            {"scores": row, "piece": self.handle.get_micro_batch_idx()} for row in data.tolist()
+        ]

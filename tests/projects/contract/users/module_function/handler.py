@@ -15,4 +15,7 @@ def handle(data, context):
         model = Greeter()
         return None
     names = [row.get("data") or row.get("body") for row in data]
-    return [model(name.decode() if isinstance(name, (bytes, bytearray)) else str(name)) for name in names]
+    return [
+        model(name.decode() if isinstance(name, (bytes, bytearray)) else str(name))
+        for name in names
+    ]

@@ -9,7 +9,11 @@ class WithMetrics(BaseHandler):
     def initialize(self, context):
         metrics = context.metrics
         self.add_metric = metrics.add_metric_to_cache(
-            metric_name="InitTimes", unit="ms", dimension_names=["ModelName", "Level"], metric_type=MetricTypes.GAUGE)
+            metric_name="InitTimes",
+            unit="ms",
+            dimension_names=["ModelName", "Level"],
+            metric_type=MetricTypes.GAUGE,
+        )
         self.add_metric.add_or_update(1.5, [context.model_name, "Model"])
         self.initialized = True
 

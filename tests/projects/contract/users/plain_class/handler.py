@@ -1,5 +1,6 @@
 import json
 
+
 class MyHandler(object):
     def __init__(self):
         self.initialized = False
@@ -12,5 +13,12 @@ class MyHandler(object):
         self.initialized = True
 
     def handle(self, data, context):
-        return [{"model": self.manifest["model"]["modelName"], "batch": self.properties.get("batch_size"),
-                 "gpu": self.properties.get("gpu_id"), "rows": sorted(row.keys())} for row in data]
+        return [
+            {
+                "model": self.manifest["model"]["modelName"],
+                "batch": self.properties.get("batch_size"),
+                "gpu": self.properties.get("gpu_id"),
+                "rows": sorted(row.keys()),
+            }
+            for row in data
+        ]

@@ -10,5 +10,11 @@ class Several:
             self.words = words.read().split()
 
     def handle(self, data, context):
-        return [{"area": shapes.area(2, 3), "shout": shout(self.words[0]), "cwd": os.path.exists("words.txt")}
-                for _ in data]
+        return [
+            {
+                "area": shapes.area(2, 3),
+                "shout": shout(self.words[0]),
+                "cwd": os.path.exists("words.txt"),
+            }
+            for _ in data
+        ]

@@ -8,4 +8,7 @@ class TopThree(ImageClassifier):
 
     def postprocess(self, data):
         answers = super().postprocess(data)
-        return [{"best": list(answer)[0], "all": answer, "k": self.get_max_result_classes()} for answer in answers]
+        return [
+            {"best": list(answer)[0], "all": answer, "k": self.get_max_result_classes()}
+            for answer in answers
+        ]

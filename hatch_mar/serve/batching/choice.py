@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from hatch_mar.serve.batcher import Batcher
+from hatch_mar.serve.batching.batcher import Batcher
+from hatch_mar.serve.batching.open_batcher import OpenBatcher
+from hatch_mar.serve.batching.sequences import SequenceBatcher
 from hatch_mar.serve.launch import choose_mode
-from hatch_mar.serve.open_batcher import OpenBatcher
-from hatch_mar.serve.sequences import SequenceBatcher
 
 if TYPE_CHECKING:
     from hatch_mar.archive.modelconfig import ModelConfig

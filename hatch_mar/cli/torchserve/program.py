@@ -14,15 +14,15 @@ import click
 from hatch_mar import __version__
 from hatch_mar.cli import orderly_exit
 from hatch_mar.cli.output import say
-from hatch_mar.cli.properties import Configuration, read_properties
-from hatch_mar.cli.snapshots import newest_snapshot, snapshot_directory
+from hatch_mar.cli.torchserve.properties import Configuration, read_properties
+from hatch_mar.cli.torchserve.snapshots import newest_snapshot, snapshot_directory
 from hatch_mar.errors import HatchMarError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 PROGRAM = "torchserve"
-MODULE = "hatch_mar.cli.torchserve"
+MODULE = "hatch_mar.cli.torchserve.program"
 TORCHSERVE_VERSION = "0.12.0"
 """Of the TorchServe that this program behaves as."""
 CONFIG_VARIABLE = "TS_CONFIG_FILE"
@@ -47,7 +47,7 @@ def _run(arguments: list[str]) -> int:
         say(f"TorchServe Version is {TORCHSERVE_VERSION}")
         say(f"by hatch-mar {__version__}")
         return 0
-    from hatch_mar.cli.background import Background  # noqa: PLC0415 - see hatch_mar.cli
+    from hatch_mar.cli.torchserve.background import Background  # noqa: PLC0415 - see hatch_mar.cli
 
     background = Background()
     if options.stop:
@@ -60,7 +60,7 @@ def _run(arguments: list[str]) -> int:
         return background.start(["-m", MODULE, *arguments, "--foreground"])
     for remark in configuration.remarks:
         click.echo(f"{PROGRAM}: {remark}", err=True)
-    from hatch_mar.cli.stand_in import serve_configuration  # noqa: PLC0415 - see hatch_mar.cli
+    from hatch_mar.cli.torchserve.configured import serve_configuration  # noqa: PLC0415 - see hatch_mar.cli
 
     with background.here():
         return serve_configuration(configuration, snapshots=not options.no_config_snapshots)

@@ -18,14 +18,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
+from hatch_mar.serve.batching.open_batcher import OpenBatcher
 from hatch_mar.serve.headers import HeaderBlock
-from hatch_mar.serve.open_batcher import OpenBatcher
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from hatch_mar.model.protocol import Request, Response
-    from hatch_mar.serve.batcher import Job, Seat
+    from hatch_mar.serve.batching.batcher import Job, Seat
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from hatch_mar.model.protocol import Request, Response
 from hatch_mar.serve.channel import Batch
-from hatch_mar.serve.worker_loop import ABANDONED, DeviceLostError, Loop
+from hatch_mar.serve.worker.loop import ABANDONED, DeviceLostError, Loop
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -1,7 +1,7 @@
 """The worker process: loads one model, then answers batches in its main thread.
 
-The door starts `python -m hatch_mar.serve.worker SOCKET_FD COUNTER_FD DOOR_PID` in the model's run
-directory. Imports are few on purpose: what is imported here delays every model's first answer.
+The door starts `python -m hatch_mar.serve.worker.main SOCKET_FD COUNTER_FD DOOR_PID` in the model's
+run directory. Imports are few on purpose: what is imported here delays every model's first answer.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 from hatch_mar.errors import HatchMarError
 from hatch_mar.serve.frames import Frame, FrameReader, Kind, decode_json, encode_json, receive
+from hatch_mar.serve.worker.loop import DeviceLostError, Loop
 from hatch_mar.serve.worker_logs import set_up_logging, tell_requests
-from hatch_mar.serve.worker_loop import DeviceLostError, Loop
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -94,11 +94,11 @@ def spare_children() -> None:
 def choose_loop(mode: str, servable: Servable) -> type[Loop]:
     """Return the loop that serves as the model's config wants it: `plain` for nearly all."""
     if mode == "rounds":
-        from hatch_mar.serve.worker_rounds import RoundsLoop  # noqa: PLC0415
+        from hatch_mar.serve.worker.rounds import RoundsLoop  # noqa: PLC0415
 
         return RoundsLoop
     if mode == "overlapped" and servable.can_overlap:
-        from hatch_mar.serve.worker_overlapped import OverlappedLoop  # noqa: PLC0415 - and with it asyncio
+        from hatch_mar.serve.worker.overlapped import OverlappedLoop  # noqa: PLC0415 - and with it asyncio
 
         return OverlappedLoop
     return Loop

@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hatch_mar.errors import RequirementsError
-from hatch_mar.serve.requirements import find_missing, read_requirements
+from hatch_mar.serve.environments.requirements import find_missing, read_requirements
 from hatch_mar.weights.cache import CACHE_VARIABLE, default_directory
 from hatch_mar.weights.fetch import OFFLINE_VARIABLE, is_offline
 
@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from hatch_mar.serve.deployment import Deployment
-    from hatch_mar.serve.installers import Runs
-    from hatch_mar.serve.requirements import Missing, RequirementsFile
+    from hatch_mar.serve.environments.installers import Runs
+    from hatch_mar.serve.environments.requirements import Missing, RequirementsFile
 
 logger = logging.getLogger("hatch_mar.serve")
 
@@ -86,7 +86,7 @@ class Environments:
             return replace(
                 deployment, warnings=(*deployment.warnings, self._describe(file, missing))
             )
-        from hatch_mar.serve.installers import drop_protected  # noqa: PLC0415 - few runners install
+        from hatch_mar.serve.environments.installers import drop_protected  # noqa: PLC0415 - few runners install
 
         lines, dropped = drop_protected(file.lines)
         warnings = tuple(
@@ -149,7 +149,7 @@ class Environments:
         lines: Sequence[str],
         missing: Sequence[Missing],
     ) -> None:
-        from hatch_mar.serve.installers import InstallationError, Order, install  # noqa: PLC0415
+        from hatch_mar.serve.environments.installers import InstallationError, Order, install  # noqa: PLC0415
 
         if is_offline(self._environ):
             wanted = ", ".join(map(str, missing)) or "what it asks for"
@@ -184,7 +184,7 @@ class Environments:
             raise
 
     def _start_runs(self) -> Runs:
-        from hatch_mar.serve.installers import Runs  # noqa: PLC0415 - see above
+        from hatch_mar.serve.environments.installers import Runs  # noqa: PLC0415 - see above
 
         if self._runs is None:
             self._runs = Runs(self._environ, patience=INSTALL_SECONDS)

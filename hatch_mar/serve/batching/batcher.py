@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from hatch_mar.model.protocol import Response
     from hatch_mar.serve.frames import Buffer
-    from hatch_mar.serve.metrics import Tally
+    from hatch_mar.serve.metrics.store import Tally
 
 AHEAD_SECONDS = 0.003
 """How much predicted work a busy worker may hold: some wake-ups long, too short to matter."""

@@ -7,7 +7,7 @@ compute for rank 0 goes through the handler's own process groups.
 The leader and each follower are joined by a socket pair that carries the frames of
 `hatch_mar.serve.frames`: LOAD and PREDICT and STOP one way, LOADED the other. torch has no part in
 it: a model may sit idle for days, and whether and when to call `init_process_group` is the
-handler's decision. Who dies is noticed by the launcher: see `hatch_mar.serve.worker_group`.
+handler's decision. Who dies is noticed by the launcher: see `hatch_mar.serve.worker.group`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from hatch_mar.errors import ModelError
 from hatch_mar.model.golden import check_example
 from hatch_mar.serve.channel import decode_requests, encode_requests, pack_request
 from hatch_mar.serve.frames import FrameReader, Kind, encode_frame, encode_json, receive
-from hatch_mar.serve.worker import await_load, describe_failure, load, prepare_process, serve
+from hatch_mar.serve.worker.main import await_load, describe_failure, load, prepare_process, serve
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

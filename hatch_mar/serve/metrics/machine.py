@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from hatch_mar.serve.devices import Device, measure
-from hatch_mar.serve.metrics import Family, Labels, gauge
+from hatch_mar.serve.metrics.store import Family, Labels, gauge
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

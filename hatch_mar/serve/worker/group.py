@@ -1,11 +1,11 @@
 """The launcher of a worker group: one worker to the door, several processes to the model.
 
-The door starts `python -m hatch_mar.serve.worker_group SOCKET_FD COUNTER_FD DOOR_PID RANKS` where
+The door starts `python -m hatch_mar.serve.worker.group SOCKET_FD COUNTER_FD DOOR_PID RANKS` where
 it would start a worker. torch's elastic launcher makes the ranks out of it, and the launcher
 watches them: when one ends before it was asked to, the launcher ends the others and then itself, in
 the same way. So the door sees a worker that dies as its rank died, and replaces it.
 
-Only rank 0 speaks with the door (`hatch_mar.serve.worker_rank`); the launcher does once, to say
+Only rank 0 speaks with the door (`hatch_mar.serve.worker.rank`); the launcher does once, to say
 which rank it was.
 """
 
@@ -25,8 +25,8 @@ from typing import TYPE_CHECKING, NoReturn
 
 from hatch_mar.serve.frames import Kind, encode_json
 from hatch_mar.serve.process import Exit
-from hatch_mar.serve.worker import describe_failure, die_with_door
-from hatch_mar.serve.worker_rank import FIRST_PID, Inherited, Rank
+from hatch_mar.serve.worker.main import describe_failure, die_with_door
+from hatch_mar.serve.worker.rank import FIRST_PID, Inherited, Rank
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -11,7 +11,7 @@ import logging
 import socket
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
-from hatch_mar.serve.metrics_config import (
+from hatch_mar.serve.metrics.config import (
     DEFAULT,
     HOSTNAME,
     KINDS,
@@ -25,7 +25,7 @@ from hatch_mar.serve.metrics_config import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-    from hatch_mar.serve.batcher import Job
+    from hatch_mar.serve.batching.batcher import Job
 
 logger = logging.getLogger("hatch_mar.serve")
 

@@ -17,7 +17,7 @@ from hatch_mar.api.listeners import Certificate
 from hatch_mar.errors import HatchMarError, Problem, ProblemsError
 
 if TYPE_CHECKING:
-    from hatch_mar.cli.properties import Properties
+    from hatch_mar.cli.torchserve.properties import Properties
 
 _FILE = "config.properties"
 _LIFETIME = timedelta(days=365)

@@ -27,7 +27,12 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from hatch_mar.errors import RequirementsError
-from hatch_mar.serve.requirements import Missing, concerns_us, find_distribution, find_unmet
+from hatch_mar.serve.environments.requirements import (
+    Missing,
+    concerns_us,
+    find_distribution,
+    find_unmet,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence

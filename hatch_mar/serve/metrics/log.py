@@ -17,7 +17,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from hatch_mar.serve.channel import read_request_id
-from hatch_mar.serve.metrics import (
+from hatch_mar.serve.metrics.config import DEFAULT, MetricsConfig, MetricSpec
+from hatch_mar.serve.metrics.store import (
     LEGACY,
     MICROSECONDS,
     MILLISECONDS,
@@ -29,12 +30,11 @@ from hatch_mar.serve.metrics import (
     Tally,
     java_number,
 )
-from hatch_mar.serve.metrics_config import DEFAULT, MetricsConfig, MetricSpec
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from hatch_mar.serve.batcher import Job
+    from hatch_mar.serve.batching.batcher import Job
 
 TS_METRICS, MODEL_METRICS = "TS_METRICS", "MODEL_METRICS"
 """TorchServe's names for the logs of the server's metrics and of handlers'."""

@@ -17,11 +17,11 @@ from urllib.parse import urlsplit
 
 import click
 
-from hatch_mar.cli.background import tell_parent
 from hatch_mar.cli.options import ModelSettings, ServeOptions
 from hatch_mar.cli.output import say
-from hatch_mar.cli.snapshots import Snapshots, snapshot_directory
 from hatch_mar.cli.targets import Target, list_store
+from hatch_mar.cli.torchserve.background import tell_parent
+from hatch_mar.cli.torchserve.snapshots import Snapshots, snapshot_directory
 from hatch_mar.errors import HatchMarError, Problem, ProblemsError
 
 if TYPE_CHECKING:
@@ -30,9 +30,9 @@ if TYPE_CHECKING:
     from hatch_mar.api.listeners import Address, Certificate
     from hatch_mar.api.rpc.server import RpcAddress
     from hatch_mar.api.tokens import Tokens
-    from hatch_mar.cli.properties import Configuration, Properties
-    from hatch_mar.serve.metrics import Mode
-    from hatch_mar.serve.metrics_config import MetricsConfig
+    from hatch_mar.cli.torchserve.properties import Configuration, Properties
+    from hatch_mar.serve.metrics.config import MetricsConfig
+    from hatch_mar.serve.metrics.store import Mode
 
 STARTED = "Model server started."
 """The line that scripts wait for."""
@@ -101,7 +101,7 @@ def _certificate(properties: Properties, scratch: Path) -> Certificate | None:
     encrypted = any(text.startswith("https:") for text in (*addresses, properties.metrics_address))
     if not encrypted and not properties.enable_grpc_ssl:
         return None
-    from hatch_mar.cli.certificates import find_certificate  # noqa: PLC0415 - see hatch_mar.cli
+    from hatch_mar.cli.torchserve.certificates import find_certificate  # noqa: PLC0415 - see hatch_mar.cli
 
     return find_certificate(properties, scratch)
 
@@ -169,7 +169,7 @@ def _count_cores(environ: Mapping[str, str]) -> int | None:
 
 
 def _metrics_config(properties: Properties, problems: list[Problem]) -> MetricsConfig | None:
-    from hatch_mar.serve.metrics_config import read_metrics_config  # noqa: PLC0415 - see cli
+    from hatch_mar.serve.metrics.config import read_metrics_config  # noqa: PLC0415 - see cli
 
     if not properties.metrics_config:
         return None

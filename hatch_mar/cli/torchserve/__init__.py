@@ -1,0 +1,1 @@
+"""The program `torchserve`: its flags, its configuration file, the files it keeps."""

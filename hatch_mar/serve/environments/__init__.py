@@ -1,0 +1,1 @@
+"""What a model requires beside the runner, and where that is installed."""

@@ -1,0 +1,1 @@
+"""The worker process: what it does with the frames that it gets."""
