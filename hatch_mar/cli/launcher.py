@@ -79,6 +79,7 @@ class Launcher:
             cache=self._cache,
             default_handler=options.default_handler,
             default_workers=options.registered_workers,
+            unregister_timeout=options.unregister_timeout,
             environments=self._environments,
         )
         self._launches: list[_Launch] = []

@@ -102,6 +102,8 @@ class ServeOptions:
     """Regular expressions of the URLs that they may be fetched from."""
     default_workers: int | None = None
     """Workers of a model of which nobody says how many; None: one per GPU, or one."""
+    unregister_timeout: int | None = None
+    """Seconds that requests of a model that is unregistered have; None: its `responseTimeout`."""
     registered_workers: int = 0
     """The same for models that are registered while the runner runs."""
     job_queue_size: int = 100

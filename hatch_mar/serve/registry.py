@@ -70,6 +70,7 @@ class Registry:
         cache: Cache,
         default_handler: str | None = None,
         default_workers: int = 0,
+        unregister_timeout: float | None = None,
         environments: Environments | None = None,
     ) -> None:
         """Find archives in `store`; make run directories in `root`, with weights from `cache`.
@@ -77,7 +78,8 @@ class Registry:
         `environments` gives models the packages that they ask for; by default they get none.
 
         `default_handler` serves archives that name none; `default_workers` are started where
-        neither the caller nor the archive says how many.
+        neither the caller nor the archive says how many. Requests of a model that is unregistered
+        have `unregister_timeout` seconds (None: its `responseTimeout`).
         """
         self._service = service
         self._store = store
@@ -85,6 +87,7 @@ class Registry:
         self._cache = cache
         self._default_handler = default_handler
         self._default_workers = default_workers
+        self._unregister_timeout = unregister_timeout
         self._environments = environments or Environments(install=False)
         self._fetched: dict[tuple[str, str], Path] = {}
         """Archives that are in the store only because their models are served."""
@@ -138,7 +141,7 @@ class Registry:
         version = version or default
         if version == default and len(versions) > 1:
             raise DefaultVersionError(f"Cannot remove default version for model {model}")
-        await self._service.unregister(model, version)
+        await self._service.unregister(model, version, timeout=self._unregister_timeout)
         self._clean_up((model, version))
 
     async def scale(

@@ -106,8 +106,17 @@ class Service:
             await pool.close(timeout=0)
             raise
 
-    async def unregister(self, model: str, version: str | None = None) -> None:
+    async def unregister(
+        self,
+        model: str,
+        version: str | None = None,
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109 - not a cancellation
+    ) -> None:
         """Stop serving a version (the default one if None), its accepted requests answered.
+
+        What is unanswered after `timeout` seconds, by default the model's `responseTimeout`, is
+        answered with an error.
 
         Raises:
             ModelNotFoundError: no such model.
@@ -115,7 +124,7 @@ class Service:
         """
         pool = self._route(model, version).pool
         self._forget(pool)
-        await pool.close(timeout=pool.config.response_timeout)
+        await pool.close(timeout=pool.config.response_timeout if timeout is None else timeout)
 
     async def scale(
         self, model: str, version: str | None, minimum: int, maximum: int | None = None

@@ -73,6 +73,15 @@ def test_variables_win_once_they_are_let_in(tmp_path: Path, key: str) -> None:
     assert getattr(let_in, key) == (9 if key == "job_queue_size" else True)
 
 
+def test_urls_may_be_the_environments_matter(tmp_path: Path) -> None:
+    environ = {"TS_ALLOWED_URLS": "https://mine/.*"}
+    plain, _ = _read(tmp_path, "allowed_urls=https://theirs/.*\n", environ)
+    assert plain.allowed_urls == "https://theirs/.*"
+    text = "allowed_urls=https://theirs/.*\nuse_env_allowed_urls=true\n"
+    assert _read(tmp_path, text, environ)[0].allowed_urls == "https://mine/.*"
+    assert _read(tmp_path, text)[0].allowed_urls is None
+
+
 def test_everything_that_is_wrong_is_said_at_once(tmp_path: Path) -> None:
     with pytest.raises(ProblemsError) as caught:
         _read(

@@ -10,6 +10,7 @@ import ssl
 import stat
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import grpc
@@ -28,6 +29,7 @@ from hatch_mar.cli.torchserve.certificates import find_certificate
 from hatch_mar.cli.torchserve.properties import Properties
 from tests.support.archives import write_mar
 from tests.support.daemon import HANDLER, Home
+from tests.support.runner import await_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -190,6 +192,32 @@ def test_models_come_and_go_if_allowed(home: Home) -> None:
     home.start("--enable-model-api", "--disable-token-auth")
     answer = httpx.post(f"{home.management_url}/models?url=fine-1.0.mar")
     assert answer.json()["status"].startswith('Model "fine" Version: 1.0 registered with 0')
+
+
+def test_a_model_that_goes_does_not_wait_for_ever(home: Home) -> None:
+    begun = home.path / "begun"
+    write_mar(
+        home.path / "store",
+        "slow",
+        f"""
+        import pathlib, time
+
+        def handle(data, context):
+            if data is not None:
+                pathlib.Path({str(begun)!r}).touch()
+                time.sleep(600)
+        """,
+    )
+    home.configure("unregister_model_timeout=1\nenable_model_api=true\n")
+    home.start("--models", "slow-1.0.mar", "--disable-token-auth")
+    home.wait_for("slow 1.0: ready")
+    with ThreadPoolExecutor(1) as pool:
+        url = f"{home.url}/predictions/slow"
+        asked = pool.submit(httpx.post, url, content=b"", timeout=60)
+        await_file(begun)
+        gone = httpx.delete(f"{home.management_url}/models/slow", timeout=60)
+        assert gone.json()["status"] == 'Model "slow" unregistered'
+        assert asked.result().status_code == 500
 
 
 def test_flags_without_effect_say_so(home: Home) -> None:

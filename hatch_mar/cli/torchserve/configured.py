@@ -120,6 +120,7 @@ def _options(
         allowed_urls=tuple(filter(None, (properties.allowed_urls or "").split(","))),
         default_workers=_count_cores(visible) if workers is None else workers,
         registered_workers=workers or 0,
+        unregister_timeout=properties.unregister_model_timeout,
         job_queue_size=properties.job_queue_size,
         decode_input_request=properties.decode_input_request,
         limit_max_image_pixels=properties.limit_max_image_pixels,

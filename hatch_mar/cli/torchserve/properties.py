@@ -159,6 +159,8 @@ def read_properties(
     texts = {key: _resolve(file, key, text, environ, problems) for key, text in texts.items()}
     if texts.get(ENVIRONMENT_SWITCH, "").strip().lower() == "true":
         texts |= dict(_from_environment(environ))
+    if texts.get("use_env_allowed_urls", "").strip().lower() == "true":
+        texts["allowed_urls"] = environ.get(f"{ENVIRONMENT_PREFIX}ALLOWED_URLS", "")
     values: dict[str, Any] = {}
     for field in dataclasses.fields(Properties):
         text = texts.get(field.name, "").strip()
