@@ -18,7 +18,7 @@ from tests.support.archives import write_mar
 from tests.support.runner import Runner, start_runner
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
 HANDLER = """
@@ -337,6 +337,22 @@ def test_a_handler_that_does_not_speak_kserve(inference: Port) -> None:
     code, text = inference.refusal(OPEN_INFERENCE, "ModelInfer", model_name="m")
     assert code in {"INTERNAL", "UNAVAILABLE"}
     assert text.endswith("InternalServerException")
+
+
+@pytest.mark.parametrize("method", ["Predictions", "StreamPredictions", "StreamPredictions2"])
+def test_what_is_no_message_is_refused_in_words(inference: Port, method: str) -> None:
+    path, rubbish, channel = f"/{INFERENCE}/{method}", b"\xff\xff\xff", inference.channel
+    asks: dict[str, Callable[[], Any]] = {
+        "Predictions": lambda: channel.unary_unary(path)(rubbish, timeout=30),
+        "StreamPredictions": lambda: list(channel.unary_stream(path)(rubbish, timeout=30)),
+        "StreamPredictions2": lambda: list(
+            channel.stream_stream(path)(iter([rubbish]), timeout=30)
+        ),
+    }
+    with pytest.raises(grpc.RpcError) as caught:
+        asks[method]()
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert caught.value.details().endswith(".inference.PredictionsRequest.")
 
 
 def test_control_is_off_unless_asked_for(store: Path) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import grpc
 import grpc.aio
+from google.protobuf.message import DecodeError
 
 from hatch_mar.api.rpc.refusals import explain
 from hatch_mar.api.rpc.schema import methods
@@ -156,14 +157,39 @@ def _handler(method: Any, behaviour: Any) -> Any:
     """Return grpc's handler of one method of a service."""
     from google.protobuf.message_factory import GetMessageClass  # noqa: PLC0415
 
+    kind = GetMessageClass(method.input_type)
     make = {
         (False, False): grpc.unary_unary_rpc_method_handler,
         (False, True): grpc.unary_stream_rpc_method_handler,
-        (True, False): grpc.stream_unary_rpc_method_handler,
         (True, True): grpc.stream_stream_rpc_method_handler,
     }[method.client_streaming, method.server_streaming]
     return make(
-        behaviour,
-        request_deserializer=GetMessageClass(method.input_type).FromString,
+        _with_messages(kind, behaviour, method),
         response_serializer=lambda message: message.SerializeToString(),
     )
+
+
+def _with_messages(kind: Any, behaviour: Any, method: Any) -> Any:
+    """Return `behaviour` for requests that are bytes; what is no message is refused in words."""
+
+    async def read(data: bytes, context: Any) -> Any:
+        try:
+            return kind.FromString(data)
+        except DecodeError:
+            refusal = f"The request is no {method.input_type.full_name}."
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, refusal)
+
+    async def read_all(pieces: Any, context: Any) -> Any:
+        async for data in pieces:
+            yield await read(data, context)
+
+    async def answer(data: bytes, context: Any) -> Any:
+        return await behaviour(await read(data, context), context)
+
+    async def stream(data: Any, context: Any) -> Any:
+        several = method.client_streaming
+        requests = read_all(data, context) if several else await read(data, context)
+        async for response in behaviour(requests, context):
+            yield response
+
+    return stream if method.server_streaming else answer
