@@ -81,7 +81,7 @@ def look_at_python(environ: Mapping[str, str], directory: Path) -> Iterator[Find
             f"this project has an environment of its own, {local}, which this is not",
             f"run {local}/bin/hatch-mar",
         )
-    found = shutil.which("hatch-mar", path=environ.get("PATH"))
+    found = shutil.which("hatch-mar", path=environ.get("PATH", ""))
     if found and not _same(Path(found).parent, Path(sys.executable).parent):
         yield note("python", f"a shell finds another hatch-mar first: {found}", "look at PATH")
 

@@ -170,7 +170,7 @@ def install(order: Order, runs: Runs) -> None:
         unfit = _install_with_uv(uv, order, runs)
         if not unfit:
             return
-        if find_spec("pip") is None:
+        if find_distribution("pip") is None:
             raise InstallationError(f"ERROR: what there is does not fit: {', '.join(unfit)}")
     _install_with_pip(order, runs)
 
@@ -188,7 +188,7 @@ def find_uv(environ: Mapping[str, str]) -> str | None:
 
 def _install_with_pip(order: Order, runs: Runs) -> None:
     pip: list[str | Path] = [order.python, "-m", "pip"]
-    if find_spec("pip") is None:
+    if find_distribution("pip") is None:
         if find_spec("ensurepip") is None:
             raise RequirementsError("there is neither pip nor uv here; pip install uv")
         runs.run([order.python, "-m", "ensurepip", "--default-pip"], order.directory)
