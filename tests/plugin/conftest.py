@@ -55,14 +55,20 @@ def refused(serving_env: Environment, build_environ: dict[str, str]) -> Build:
         expect: int = 1,
         **variables: str,
     ) -> str:
-        before = {path for path in project.rglob("*") if path.is_file()}
+        before = _files(project)
         command = _command(serving_env, targets, arguments)
         said = run(*command, cwd=project, env={**build_environ, **variables}, expect=expect)
         assert "Traceback" not in said
-        assert {path for path in project.rglob("*") if path.is_file()} == before
+        assert _files(project) == before
         return said
 
     return refused
+
+
+def _files(project: Path) -> set[Path]:
+    """Return the files below `project`, without what Python writes where it imports."""
+    files = {path for path in project.rglob("*") if path.is_file()}
+    return {path for path in files if path.parent.name != "__pycache__"}
 
 
 def _command(

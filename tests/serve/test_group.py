@@ -68,7 +68,8 @@ OBEDIENT = """
     class Handler:
         def initialize(self, context):
             here = Path(context.system_properties["model_dir"])
-            (here / f"pid-{rank}").write_text(str(os.getpid()))
+            (here / f"new-{rank}").write_text(str(os.getpid()))
+            (here / f"new-{rank}").replace(here / f"pid-{rank}")
             order = here / "load"
             if order.exists() and order.read_text().startswith(f"{rank} "):
                 self.obey(order.read_text().partition(" ")[2])
