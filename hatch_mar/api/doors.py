@@ -63,7 +63,8 @@ def make_listeners(
         )
         lane = Lane(
             service=service,
-            predicts=predicts and tokens is None,  # keys are checked beside the fast lane
+            predicts=predicts,
+            tokens=tokens,
             access_log=access_log,
             max_request_size=max_request_size,
             max_response_size=max_response_size,

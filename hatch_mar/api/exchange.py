@@ -33,6 +33,7 @@ class Head:
     """A request head, read once: a client that stays connected sends the same one over and over."""
 
     __slots__ = (
+        "authorization",
         "content_length",
         "content_type",
         "expects_continue",
@@ -69,6 +70,7 @@ class Head:
         self.headers = HeaderBlock.from_raw(raw)
         line = f"{method.decode('latin-1')} {url.decode('latin-1')} HTTP/{version}"
         self.log_entry = describe(client, line)
+        self.authorization = ""
         self.content_type = ""
         self.content_length = 0
         self.expects_continue = False
@@ -78,6 +80,8 @@ class Head:
                 self.content_type = value.decode("latin-1")
             elif key == b"content-length":
                 self.content_length = int(value)
+            elif key == b"authorization":
+                self.authorization = self.authorization or value.decode("latin-1")
             elif key == b"expect":
                 self.expects_continue = value.lower() == b"100-continue"
         self.media_type = read_single(self.content_type)

@@ -234,6 +234,8 @@ class FastLane(PlainProtocol):
     def _submit(self, exchange: Exchange) -> None:
         head, target = exchange.head, exchange.head.target
         try:
+            if self._lane.tokens is not None:
+                self._lane.tokens.check("inference", head.authorization)
             model = target.model
             if head.media_type is not None:
                 parts = [Part("body", head.media_type, exchange.body)]

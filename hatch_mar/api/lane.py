@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from hatch_mar.api.access_log import AccessLog
     from hatch_mar.api.cors import Cors
+    from hatch_mar.api.tokens import Tokens
     from hatch_mar.serve import Job, Service
 
 
@@ -29,6 +30,8 @@ class Lane:
     theirs, so that it is they who close it and never a request that meets a closing door."""
     predicts: bool = True
     """Whether predictions are served here at all; not on the management or metrics port."""
+    tokens: Tokens | None = None
+    """Whose inference key a prediction needs; None lets everybody in."""
     cors: Cors | None = None
     """What browsers are told about pages of other origins."""
     stream_patience: float = 30.0

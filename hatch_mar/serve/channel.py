@@ -7,15 +7,16 @@ travel as one piece and are taken apart by whoever looks at them.
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from hatch_mar.model.protocol import Part, Request, Response
 from hatch_mar.serve.frames import Buffer, ChannelError, Kind, encode_frame
 from hatch_mar.serve.headers import HeaderBlock
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
+T = TypeVar("T")
 SOFT_LIMIT = 1 << 18
 """A frame that has grown to so many bytes is closed: the worker may begin with what is in it."""
 _COUNT = struct.Struct("<I")
@@ -97,18 +98,7 @@ def decode_requests(payload: memoryview) -> list[tuple[int, Request]]:
     Raises:
         ChannelError: the payload is not what `encode_requests` makes.
     """
-    try:
-        (count,) = _COUNT.unpack_from(payload)
-        numbered = []
-        position = _COUNT.size
-        for _ in range(count):
-            number, request, position = _unpack_request(payload, position)
-            numbered.append((number, request))
-    except (struct.error, UnicodeDecodeError) as error:
-        raise ChannelError(f"a request is corrupt: {error}") from error
-    if position != len(payload):
-        raise ChannelError("a frame of requests has another length than its requests")
-    return numbered
+    return _decode_numbered(payload, _unpack_request, "request")
 
 
 def encode_replies(batches: Iterable[Batch]) -> Iterator[bytes]:
@@ -164,18 +154,25 @@ def decode_pieces(payload: memoryview) -> list[tuple[int, Response]]:
     Raises:
         ChannelError: the payload is not what `encode_pieces` makes.
     """
+    return _decode_numbered(payload, _unpack_reply, "piece")
+
+
+def _decode_numbered(
+    payload: memoryview, unpack: Callable[[memoryview, int], tuple[int, T, int]], what: str
+) -> list[tuple[int, T]]:
+    """Unpack a frame of one count and as many things, each with its request's number."""
     try:
         (count,) = _COUNT.unpack_from(payload)
-        pieces = []
+        numbered = []
         position = _COUNT.size
         for _ in range(count):
-            number, response, position = _unpack_reply(payload, position)
-            pieces.append((number, response))
+            number, thing, position = unpack(payload, position)
+            numbered.append((number, thing))
     except (struct.error, UnicodeDecodeError) as error:
-        raise ChannelError(f"a piece is corrupt: {error}") from error
+        raise ChannelError(f"a {what} is corrupt: {error}") from error
     if position != len(payload):
-        raise ChannelError("a frame of pieces has another length than its pieces")
-    return pieces
+        raise ChannelError(f"a frame of {what}s has another length than its {what}s")
+    return numbered
 
 
 def encode_forgotten(numbers: Sequence[int]) -> bytes:
