@@ -14,15 +14,15 @@ if TYPE_CHECKING:
 
 def describe_pool(pool: Pool) -> dict[str, Any]:
     """Return the object that `GET /models/{model}/{version}` holds."""
-    deployment, config = pool.deployment, pool.config
+    deployment, config, workforce = pool.deployment, pool.config, pool.workforce
     manifest = deployment.manifest
     description: dict[str, Any] = {
         "modelName": deployment.name,
         "modelVersion": deployment.version,
         "modelUrl": deployment.url,
         "runtime": "python" if manifest is None else manifest.runtime,
-        "minWorkers": pool.min_workers,
-        "maxWorkers": pool.max_workers,
+        "minWorkers": workforce.min_workers,
+        "maxWorkers": workforce.max_workers,
         "batchSize": config.batch_size,
         # TorchServe would say 100 where nothing is set. We do not wait then, and do not say so.
         "maxBatchDelay": config.max_batch_delay or 0,
@@ -32,7 +32,7 @@ def describe_pool(pool: Pool) -> dict[str, Any]:
         "clientTimeoutInMills": config.client_timeout_in_mills,
         "parallelType": config.parallel_type,
         "parallelLevel": config.parallel_level,
-        "deviceType": "gpu" if pool.uses_gpu else "cpu",
+        "deviceType": "gpu" if workforce.uses_gpu else "cpu",
     }
     if config.device_ids:
         description["deviceIds"] = list(config.device_ids)
@@ -49,7 +49,7 @@ def describe_pool(pool: Pool) -> dict[str, Any]:
             config.max_sequence_job_queue_size if config.sequence_batching else 0
         ),
         "loadedAtStartup": deployment.loaded_at_startup,
-        "workers": [_describe_slot(slot) for slot in pool.slots],
+        "workers": [_describe_slot(slot) for slot in workforce.slots],
         "jobQueueStatus": {
             "remainingCapacity": max(0, pool.capacity - pool.pending),
             "pendingRequests": pool.pending,

@@ -1,15 +1,14 @@
-"""One version of one model: its queue, its workers, and what happens between them."""
+"""One version of one model: its queue, and what goes between it and the workers."""
 
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
 import math
 import time
 from typing import TYPE_CHECKING, Any
 
-from hatch_mar.errors import BadRequestError, ModelError
+from hatch_mar.errors import BadRequestError
 from hatch_mar.serve.batching.batcher import NUMBER_MASK, Job, Seat
 from hatch_mar.serve.batching.choice import make_batcher
 from hatch_mar.serve.batching.sequences import SequenceHeaders
@@ -17,31 +16,26 @@ from hatch_mar.serve.brakes import Brakes
 from hatch_mar.serve.channel import encode_forgotten, encode_requests, pack_request
 from hatch_mar.serve.delivery import Delivery
 from hatch_mar.serve.frames import ChannelError
-from hatch_mar.serve.health import ModelHealth, ModelState
-from hatch_mar.serve.launch import count_ranks, count_workers, make_launch, uses_gpu
+from hatch_mar.serve.health import ModelHealth
 from hatch_mar.serve.refusal import expire, mourn, refuse
-from hatch_mar.serve.slot import Slot, State
+from hatch_mar.serve.workforce import Workforce
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from hatch_mar.model.protocol import Request, Response
     from hatch_mar.serve.deployment import Deployment
-    from hatch_mar.serve.devices import Device, Placement
+    from hatch_mar.serve.devices import Placement
     from hatch_mar.serve.metrics.store import Metrics, Tally
     from hatch_mar.serve.process import Exit
     from hatch_mar.serve.settings import ServiceSettings
+    from hatch_mar.serve.slot import Slot
 
 logger = logging.getLogger("hatch_mar.serve")
 
-STOP_SECONDS = 10.0
-"""How long a worker that has nothing to do may take to leave."""
-_WORKER_NUMBERS = itertools.count(9000)
-"""Workers are called after TorchServe's first worker port, as its clients expect."""
-
 
 class Pool:
-    """The workers of one deployment, and the requests on their way to and from them."""
+    """The requests of one deployment, on their way to its workers and back."""
 
     def __init__(
         self,
@@ -59,12 +53,8 @@ class Pool:
         config = deployment.config
         self.deployment = deployment
         self.config = config
-        self.uses_gpu = uses_gpu(deployment, settings, placement)
         self.capacity = config.job_queue_size or settings.job_queue_size
-        self.slots: list[Slot] = []
         self.closing = False
-        self._settings = settings
-        self._placement = placement
         self._metrics = metrics
         self._loop = asyncio.get_running_loop()
         self._batcher = make_batcher(config, self.capacity)
@@ -77,63 +67,23 @@ class Pool:
         )
         self._by_seat: dict[Seat, Slot] = {}
         self._number = 0
-        self._hopeless = True
-        """Nobody will ever answer: there is no worker, and none will come."""
         self._scheduled = False
         # A batch of several is worth waiting for the rest of what this turn of the loop brings.
         self._eager = config.batch_size == 1
         self._timer: asyncio.TimerHandle | None = None
         self._idle = asyncio.Event()
-        self._scaling = asyncio.Lock()
-        gpus = len(placement.choose(config.device_ids, deployment.name)) if self.uses_gpu else 0
-        self.min_workers = count_workers(deployment, settings, gpus)
-        self._ranks = count_ranks(deployment, gpus)
-        self.max_workers = max(config.max_workers or 0, self.min_workers)
+        self.workforce = Workforce(
+            deployment,
+            settings=settings,
+            placement=placement,
+            crew=self,
+            retire=self._batcher.retire,
+        )
 
     @property
     def pending(self) -> int:
         """How many requests wait."""
         return self._batcher.pending
-
-    async def start(self) -> None:
-        """Start the workers, all at once, and return when all are ready.
-
-        Raises:
-            ModelError: one of them could not load the model. The others may still be at it.
-        """
-        slots = self._add_slots(self.min_workers, check_examples=True)
-        await _load(slots)
-
-    async def scale(self, minimum: int, maximum: int | None = None) -> None:
-        """Run at least `minimum` workers and at most `maximum`, by default as many.
-
-        Returns when the new ones are ready, or the old ones gone; who comes meanwhile waits.
-
-        Raises:
-            ModelError: a new one could not load the model; the new ones are gone then.
-        """
-        async with self._scaling:
-            await self._scale(minimum, minimum if maximum is None else maximum)
-
-    async def _scale(self, minimum: int, maximum: int) -> None:
-        bounds = self.min_workers, self.max_workers
-        self.min_workers, self.max_workers = minimum, maximum
-        slots = [slot for slot in self.slots if slot.state not in {State.STOPPING, State.DEAD}]
-        added = self._add_slots(minimum - len(slots), check_examples=False)
-        gone = slots[self.max_workers :]
-        for slot in gone:
-            self._stop(slot, grace=self.config.response_timeout)
-        try:
-            await _load(added)
-        except ModelError:
-            self.min_workers, self.max_workers = bounds
-            gone += added
-            for slot in added:
-                self._stop(slot, grace=0)
-            raise
-        finally:
-            await asyncio.gather(*(slot.ended for slot in gone))
-            self._remove(gone)
 
     def submit(
         self,
@@ -154,7 +104,7 @@ class Pool:
         job.on_piece = on_piece
         job.group = group
         batcher = self._batcher
-        if self.closing or self._hopeless or not batcher.offer(job):
+        if self.closing or self.workforce.hopeless or not batcher.offer(job):
             raise refuse(
                 self.deployment.name,
                 tally.version,
@@ -193,12 +143,12 @@ class Pool:
 
     def health(self, *, default: bool = False) -> ModelHealth:
         """Say whether requests are answered, and if not, why."""
-        troubled = [slot for slot in self.slots if slot.reason and not slot.answers]
+        workforce = self.workforce
         return ModelHealth(
-            state=self._state(),
-            reason="; ".join(f"worker {slot.number}: {slot.explain()}" for slot in troubled),
-            workers=tuple(slot.health() for slot in self.slots),
-            min_workers=self.min_workers,
+            state="stopping" if self.closing else workforce.state(),
+            reason=workforce.complain(),
+            workers=tuple(slot.health() for slot in workforce.slots),
+            min_workers=workforce.min_workers,
             default=default,
         )
 
@@ -216,12 +166,7 @@ class Pool:
             except TimeoutError:
                 logger.warning("%s: requests were still unanswered when we stopped", self)
         self._delivery.desert(self._batcher.withdraw())
-        for slot in self.slots:
-            # What it holds now nobody waits for, or not any more.
-            busy = slot.seat is not None and bool(slot.seat.held)
-            slot.stop(0 if busy else min(timeout, STOP_SECONDS))
-        await asyncio.gather(*(slot.ended for slot in self.slots))
-        self._remove(list(self.slots))
+        await self.workforce.close(grace=timeout)
         if self._timer is not None:
             self._timer.cancel()
 
@@ -280,11 +225,9 @@ class Pool:
         self._look_idle()
 
     def on_dead(self, slot: Slot) -> None:
-        """Give back its device; when it was the last worker, nobody need wait any more."""
-        if slot.device is not None:
-            self._placement.release(slot.device, self.config.system_max_gpu_memory)
-        self._hopeless = all(one.state is State.DEAD for one in self.slots)
-        if self._hopeless:
+        """Have its device given back; when it was the last worker, nobody need wait any more."""
+        self.workforce.bury(slot)
+        if self.workforce.hopeless:
             self._delivery.desert(self._batcher.withdraw())
             self._look_idle()
 
@@ -335,62 +278,3 @@ class Pool:
             seat.since = now
         self._pump()
         self._look_idle()
-
-    def _add_slots(self, count: int, *, check_examples: bool) -> list[Slot]:
-        if count <= 0:
-            return []
-        placed: list[Device | None] = [None] * count
-        memory = self.config.system_max_gpu_memory
-        if self.uses_gpu:
-            ids = self.config.device_ids
-            name = self.deployment.name
-            stride = self._ranks or 1
-            placed = [
-                *self._placement.place(name, count, device_ids=ids, memory=memory, stride=stride)
-            ]
-        slots = [
-            self._make_slot(device, check_examples=check_examples and not position)
-            for position, device in enumerate(placed)
-        ]
-        self.slots += slots
-        self._hopeless = False
-        for slot in slots:
-            slot.start()
-        return slots
-
-    def _make_slot(self, device: Device | None, *, check_examples: bool) -> Slot:
-        launch = make_launch(
-            self.deployment,
-            self._settings,
-            device,
-            self._placement,
-            model=str(self),
-            ranks=self._ranks,
-            check_examples=check_examples,
-        )
-        return Slot(next(_WORKER_NUMBERS), launch, self, device=device)
-
-    def _stop(self, slot: Slot, *, grace: float) -> None:
-        if slot.seat is not None:
-            self._batcher.retire(slot.seat)
-        slot.stop(grace)
-
-    def _remove(self, slots: list[Slot]) -> None:
-        self.slots = [slot for slot in self.slots if slot not in slots]
-
-    def _state(self) -> ModelState:
-        states = {slot.state for slot in self.slots}
-        if self.closing:
-            return "stopping"
-        if State.READY in states:
-            return "ready"
-        if not self.slots:
-            return "scaled-to-zero" if self.min_workers == 0 else "loading"
-        if states == {State.DEAD}:
-            return "failed"
-        return "restarting" if any(slot.deaths for slot in self.slots) else "loading"
-
-
-async def _load(slots: list[Slot]) -> None:
-    """Wait until every slot has loaded its model, or one has failed."""
-    await asyncio.gather(*(slot.loaded for slot in slots))

@@ -100,7 +100,7 @@ class Service:
         model.default = model.default or deployment.version
         self._make_routes()
         try:
-            await pool.start()
+            await pool.workforce.start()
         except BaseException:
             self._forget(pool)
             await pool.close(timeout=0)
@@ -138,7 +138,8 @@ class Service:
             ModelVersionNotFoundError: no such version.
             ModelError: a new worker could not load the model.
         """
-        await self._route(model, version).pool.scale(minimum, maximum)
+        workforce = self._route(model, version).pool.workforce
+        await workforce.scale(minimum, minimum if maximum is None else maximum)
 
     def set_default(self, model: str, version: str) -> None:
         """Let paths without a version lead to `version`.

@@ -14,7 +14,7 @@ import pytest
 from hatch_mar.errors import (
     ServiceUnavailableError,
 )
-from hatch_mar.serve import Deployment, Response, Service, pool
+from hatch_mar.serve import Deployment, Response, Service, workforce
 from hatch_mar.serve.process import Exit
 from hatch_mar.serve.slot import TRANSITIONS, State, backoff
 
@@ -209,7 +209,7 @@ def test_a_forgotten_thread_does_not_keep_a_worker(
     submit: Submit,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(pool, "STOP_SECONDS", 3600)
+    monkeypatch.setattr(workforce, "STOP_SECONDS", 3600)
     source = """
         import threading, time
 
