@@ -20,6 +20,7 @@ from hatch_mar.archive.configkeys import (
     SYSTEM_KEYS,
     TORCHRUN_KEYS,
 )
+from hatch_mar.archive.cudakeys import CUDA_KEYS
 from hatch_mar.cli import SUBCOMMANDS, program
 from hatch_mar.project.matrix import MODELS, WAYS, Place, Way
 from hatch_mar.project.runtime import ROWS, SUFFIXES
@@ -105,10 +106,17 @@ def system_keys() -> str:
     return "\n".join(_keys(SYSTEM_KEYS))
 
 
+def cuda_keys() -> str:
+    """Return the keys of the section `cuda`."""
+    return "\n".join(_keys(CUDA_KEYS))
+
+
 def _keys(keys: Iterable[Key]) -> Iterator[str]:
     yield "| key | type | unless set | |\n|---|---|---|---|"
     for key in keys:
-        kind = {"integers": "list of integers"}.get(key.kind, key.kind)
+        kind = {"integers": "list of integers", "sizes": "`true`, or list of integers"}.get(
+            key.kind, key.kind
+        )
         choices = [f"`{choice}`" for choice in key.choices if choice]
         least = f", at least {key.least}" if key.kind == "integer" else ""
         note = (
@@ -190,6 +198,7 @@ GENERATORS = {
     "flowchart": flowchart,
     "model_config": model_config,
     "system_keys": system_keys,
+    "cuda_keys": cuda_keys,
     "torchrun": torchrun,
     "backends": backends,
 }

@@ -18,6 +18,7 @@ from hatch_mar.archive.configkeys import (
     TORCHRUN_KEYS,
     find_type_flaw,
 )
+from hatch_mar.archive.cudakeys import CUDA_KEYS, SECTION, find_cuda_flaws
 from hatch_mar.archive.names import find_flaw
 from hatch_mar.errors import Problem
 
@@ -26,6 +27,8 @@ Finding = tuple[str, str]
 
 PT2_KEYS = ("compile", "export", "backend")
 """Keys of `pt2`: the third is an older way to say the first."""
+GRAPHING_MODES = ("reduce-overhead", "max-autotune")
+"""Modes of torch.compile that make CUDA graphs."""
 NEAR = 0.85
 """How alike a key must be to one that we know before it counts as misspelt."""
 
@@ -45,6 +48,7 @@ def check_model_config(raw: Mapping[str, Any] | None, file: str) -> list[Problem
         _check_torchrun,
         _check_system,
         _check_pt2,
+        _check_cuda,
     )
     return [Problem(file, key, message) for check in checks for key, message in check(raw)]
 
@@ -105,7 +109,7 @@ def _check_combinations(raw: Mapping[str, Any]) -> Iterator[Finding]:
 
 def _check_sections(raw: Mapping[str, Any]) -> Iterator[Finding]:
     for name in SECTIONS:
-        if name in raw and name != "pt2":  # which may be a string
+        if name in raw and name not in ("pt2", SECTION):  # which may be a string; have their own
             flaw = find_type_flaw("mapping", raw[name])
             if flaw is not None:
                 yield name, flaw
@@ -194,3 +198,29 @@ def _check_backend(key: str, backend: object) -> Iterator[Finding]:
         near = _nearest(str(backend), COMPILE_BACKENDS)
         hint = f"; did you mean '{near}'?" if near else ""
         yield key, f"{backend!r} is no backend that TorchServe compiles with{hint}"
+
+
+def _check_cuda(raw: Mapping[str, Any]) -> Iterator[Finding]:
+    if SECTION not in raw:
+        return
+    section = raw[SECTION]
+    for key, flaw in find_cuda_flaws(section):
+        yield f"{SECTION}.{key}".removesuffix("."), flaw
+    if not isinstance(section, Mapping):
+        return
+    known = [key.name for key in CUDA_KEYS]
+    for name in section:
+        if name not in known:
+            near = _nearest(str(name), known)
+            hint = f"did you mean '{near}'?" if near else f"known are {', '.join(known)}"
+            yield f"{SECTION}.{name}", f"unknown key; {hint}"
+    if section.get("pipeline") is False and "decodeThreads" in section:
+        yield f"{SECTION}.decodeThreads", "does nothing with pipeline: false; keep one"
+    mode = _compile_mode(raw.get("pt2"))
+    if section.get("graphs") is True and mode in GRAPHING_MODES:
+        yield f"{SECTION}.graphs", f"pt2's mode {mode!r} makes CUDA graphs itself; keep one"
+
+
+def _compile_mode(pt2: object) -> object:
+    options = pt2.get("compile", pt2) if isinstance(pt2, Mapping) else None
+    return options.get("mode") if isinstance(options, Mapping) else None

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-Kind = Literal["integer", "boolean", "string", "integers", "mapping"]
+Kind = Literal["integer", "boolean", "string", "integers", "sizes", "mapping"]
 
 JAVA_INTEGER = range(-(2**31), 2**31)
 """What TorchServe's YAML reader gives as an integer; greater ones have another type to it."""
@@ -64,8 +64,7 @@ def snake(name: str) -> str:
 
 def find_type_flaw(kind: Kind, value: object) -> str | None:
     """Return why `value` is not of `kind` to TorchServe, or None if it is."""
-    article = "an" if kind == "integer" else "a"
-    wanted = "a list of integers" if kind == "integers" else f"{article} {kind}"
+    wanted = _IN_WORDS.get(kind, f"a {kind}")
     if _TYPES[kind](value):
         return None
     if value is None:
@@ -89,7 +88,15 @@ _TYPES: Mapping[Kind, Callable[[object], bool]] = {
     "boolean": lambda value: isinstance(value, bool),
     "string": lambda value: isinstance(value, str),
     "integers": _is_integers,
+    "sizes": lambda value: value is True or _is_integers(value),
     "mapping": lambda value: isinstance(value, dict),
+}
+
+
+_IN_WORDS: Mapping[Kind, str] = {
+    "integer": "an integer",
+    "integers": "a list of integers",
+    "sizes": "true, or a list of integers",
 }
 
 
@@ -298,8 +305,20 @@ SYSTEM_KEYS = (
 )
 """Keys of the section `system`, beside `extraFiles`, which is a string or a list of them."""
 
-SECTIONS = ("handler", "pt2", "system", "pippy", "deepspeed", "dali", "micro_batching", "rpc")
-"""Sections that TorchServe's handlers or its documents know; what is in them is theirs."""
+SECTIONS = (
+    "handler",
+    "pt2",
+    "system",
+    "cuda",
+    "pippy",
+    "deepspeed",
+    "dali",
+    "micro_batching",
+    "rpc",
+)
+"""Sections that TorchServe's handlers or its documents know; what is in them is theirs.
+
+`system` belongs to handlers of `handler_factory`, `cuda` to our runner."""
 
 TORCHRUN_KEYS: Mapping[str, Kind] = {
     "nnodes": "integer",

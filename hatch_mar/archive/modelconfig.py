@@ -12,6 +12,7 @@ from typing import Any
 
 from hatch_mar.archive.configcheck import check_model_config
 from hatch_mar.archive.configkeys import FRONTEND_KEYS, SYSTEM_KEYS
+from hatch_mar.archive.cudakeys import CUDA_KEYS, SECTION, find_cuda_flaws
 from hatch_mar.archive.names import find_flaw
 from hatch_mar.errors import ArchiveError, Problem
 
@@ -85,6 +86,8 @@ def read_model_config(raw: Mapping[str, Any] | None) -> ModelConfig:
     if not values.get("parallel_type"):
         values.pop("parallel_level", None)
     values.update(_system_values(raw.get("system"), warnings))
+    if SECTION in raw:
+        warnings += _cuda_warnings(raw[SECTION])
     return ModelConfig(**values, raw=raw, warnings=tuple(warnings))
 
 
@@ -142,6 +145,15 @@ def _system_values(raw: object, warnings: list[str]) -> Iterator[tuple[str, Any]
             yield f"system_{_SYSTEM_ATTRIBUTES[key.name]}", _tidy(raw[key.name])
         else:
             warnings.append(f"system.{key.name}: {flaw}; ignored")
+
+
+def _cuda_warnings(section: object) -> Iterator[str]:
+    """Say what of `section` a worker will pass over; see `hatch_mar.model.cuda.section`."""
+    for key, flaw in find_cuda_flaws(section):
+        yield f"{SECTION}.{key}: {flaw}; ignored" if key else f"{SECTION}: {flaw}; ignored"
+    known = {key.name for key in CUDA_KEYS}
+    unknown = (key for key in section if key not in known) if isinstance(section, Mapping) else ()
+    yield from (f"{SECTION}.{key}: unknown key; ignored" for key in unknown)
 
 
 _SYSTEM_ATTRIBUTES = {"maxGPUMemory": "max_gpu_memory", "decodeImages": "decode_images"}

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from hatch_mar.archive.modelconfig import check_model_config, parse_model_config
 from hatch_mar.errors import Problem
 from hatch_mar.project.document import Origin, render
-from hatch_mar.project.serve_keys import SERVE_KEYS, SYSTEM_KEYS, kebab
+from hatch_mar.project.serve_keys import CUDA_KEYS, SERVE_KEYS, SYSTEM_KEYS, kebab
 from hatch_mar.project.spec import Entry
 from hatch_mar.project.suggestion import did_you_mean
 
@@ -120,11 +120,27 @@ def _overlay(reading: Reading) -> Iterator[tuple[KeyPath, Any, KeyPath]]:
             reading.complain(source, f"is written '{kebab(key)}' here")
         elif hint := did_you_mean(key, SERVE_KEYS, cutoff=0.8):
             reading.complain(source, f"unknown key{hint}")
+        elif key == "cuda" and isinstance(value, Mapping):
+            yield from _overlay_cuda(reading, value)
         else:
             yield (key,), value, source
     system = reading.table.system.model_dump(by_alias=True, exclude_none=True)
     for key, value in system.items():
         yield ("system", SYSTEM_KEYS[key]), value, ("system", key)
+
+
+def _overlay_cuda(
+    reading: Reading, table: Mapping[str, Any]
+) -> Iterator[tuple[KeyPath, Any, KeyPath]]:
+    yield ("cuda",), {}, ("serve", "cuda")
+    for key, value in table.items():
+        source = ("serve", "cuda", key)
+        if key in CUDA_KEYS:
+            yield ("cuda", CUDA_KEYS[key]), value, source
+        elif kebab(key) in CUDA_KEYS:
+            reading.complain(source, f"is written '{kebab(key)}' here")
+        else:
+            reading.complain(source, f"unknown key{did_you_mean(key, CUDA_KEYS)}")
 
 
 def _lay(reading: Reading, config: Config, key: KeyPath, value: object, source: KeyPath) -> None:

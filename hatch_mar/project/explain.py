@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from hatch_mar.project.config import CONVENTIONAL, Config
 from hatch_mar.project.document import PYPROJECT, KeyPath, render
 from hatch_mar.project.handler import CONVENTIONAL as CONVENTIONAL_HANDLER
-from hatch_mar.project.serve_keys import SERVE_KEYS, SYSTEM_KEYS
+from hatch_mar.project.serve_keys import CUDA_KEYS, SERVE_KEYS, SYSTEM_KEYS
 from hatch_mar.project.spec import Setting
 
 if TYPE_CHECKING:
@@ -63,11 +63,15 @@ def _unwritten(
 
 def _of_the_file(reading: Reading, config: Config) -> Iterator[Setting]:
     spelling = {name: key for key, name in SERVE_KEYS.items()}
-    system = {name: key for key, name in SYSTEM_KEYS.items()}
+    sections = {
+        "system": ("system", {name: key for key, name in SYSTEM_KEYS.items()}),
+        "cuda": ("serve.cuda", {name: key for key, name in CUDA_KEYS.items()}),
+    }
     for name, value in config.values.items():
-        if name == "system" and isinstance(value, Mapping):
+        if name in sections and isinstance(value, Mapping):
+            table, spelling_there = sections[name]
             for inner, leaf in value.items():
-                key = f"system.{system.get(inner, inner)}"
+                key = f"{table}.{spelling_there.get(inner, inner)}"
                 yield Setting(key, leaf, _origin(reading, config, (name, inner)))
         else:
             key = f"serve.{spelling.get(name, name)}"

@@ -132,3 +132,29 @@ def test_a_generated_file_is_the_same_bytes_again(scratch: Scratch) -> None:
     first = scratch.content("model-config.yaml")
     assert first == scratch.content("model-config.yaml")
     assert first.decode() == "handler:\n  name: zähler\nbatchSize: 2\n"
+
+
+def test_the_overlay_says_cuda_in_kebab_case(scratch: Scratch) -> None:
+    scratch.write({"model-config.yaml": "cuda: {precision: bfloat16}\n"})
+    scratch.configure("serve.cuda = { channels-last = true, buckets = [1, 8] }")
+    assert yaml.safe_load(scratch.content("model-config.yaml")) == {
+        "cuda": {"precision": "bfloat16", "channelsLast": True, "buckets": [1, 8]}
+    }
+
+
+@pytest.mark.parametrize(
+    ("key", "message"),
+    [
+        (
+            "channelsLast = true",
+            "tool.mar.serve.cuda.channelsLast: is written 'channels-last' here",
+        ),
+        ("graph = true", "tool.mar.serve.cuda.graph: unknown key; did you mean 'graphs'?"),
+        ("decode-threads = 0", "tool.mar.serve.cuda.decode-threads: must be at least 1, not 0"),
+    ],
+)
+def test_a_wrong_key_of_cuda_is_found_where_it_is_written(
+    scratch: Scratch, key: str, message: str
+) -> None:
+    scratch.configure(f"[tool.mar.serve.cuda]\n{key}")
+    assert message in "\n".join(scratch.problems())

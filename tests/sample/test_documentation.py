@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from hatch_mar.archive.configkeys import FRONTEND_KEYS, SYSTEM_KEYS
+from hatch_mar.archive.cudakeys import CUDA_KEYS
 from hatch_mar.errors import RequestError
 
 ROOT = Path(__file__).parents[2]
@@ -35,5 +36,5 @@ def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
         for page in ("tool-mar", "model-config")
     )
     assert "generated:" not in reference
-    keys = ["trusted-pickle", *(key.name for key in (*FRONTEND_KEYS, *SYSTEM_KEYS))]
+    keys = ["trusted-pickle", *(key.name for key in (*FRONTEND_KEYS, *SYSTEM_KEYS, *CUDA_KEYS))]
     assert [key for key in keys if f"<code>{key}</code>" not in reference] == []
