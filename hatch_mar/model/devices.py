@@ -8,9 +8,11 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import logging
+import sys
 from typing import Any
 
 from hatch_mar.model.factory import limit_gpu_memory
+from hatch_mar.model.protocol import MemoryUse
 
 AMPERE = (8, 0)
 
@@ -47,6 +49,40 @@ def apply_memory_limit(gpu_id: int | None, megabytes: int | None) -> None:
         logger.warning("maxGPUMemory: only PyTorch and ONNX Runtime models can be limited")
         return
     limit_gpu_memory(gpu_id, megabytes)
+
+
+class DeviceMonitor:
+    """Watches what a worker's process does with its GPU. Asks PyTorch, and never loads it."""
+
+    def __init__(self, gpu_id: int | None) -> None:
+        """Watch GPU `gpu_id`; of what is on the CPU there is nothing to say."""
+        self._gpu_id = gpu_id
+
+    @property
+    def used(self) -> bool:
+        """Whether an error of CUDA's concerns us: we were given a GPU, or found one ourselves."""
+        return self._gpu_id is not None or self._cuda() is not None
+
+    def measure(self) -> MemoryUse | None:
+        """Return the memory that PyTorch has taken at most; None if it has not begun to."""
+        cuda = self._cuda()
+        if cuda is None or self._gpu_id is None:
+            return None
+        statistics = cuda.memory_stats(self._gpu_id)
+        return MemoryUse(
+            allocated=_to_megabytes(statistics.get("allocated_bytes.all.peak", 0)),
+            reserved=_to_megabytes(statistics.get("reserved_bytes.all.peak", 0)),
+            total=_to_megabytes(cuda.get_device_properties(self._gpu_id).total_memory),
+        )
+
+    @staticmethod
+    def _cuda() -> Any:  # noqa: ANN401 - torch.cuda
+        torch: Any = sys.modules.get("torch")
+        return torch.cuda if torch is not None and torch.cuda.is_initialized() else None
+
+
+def _to_megabytes(count: int) -> int:
+    return -(-count >> 20)
 
 
 def prefer_tensor_cores(device: Any) -> None:  # noqa: ANN401 - a torch.device

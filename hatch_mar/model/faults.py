@@ -1,15 +1,23 @@
 """What went wrong in a handler, and what its clients are told.
 
 The statuses and the messages are TorchServe's; clients match on them.
+
+An exception is the item's, the batch's, the CUDA context's or the device's fault. PyTorch has types
+and error codes for what CUDA says; ONNX Runtime and everybody else only have CUDA's own words. They
+are those of `cudaGetErrorString` (cudaError_t in the CUDA runtime's reference).
 """
 
 from __future__ import annotations
 
 import logging
 import sys
-from typing import Any
+from enum import IntEnum
+from typing import TYPE_CHECKING, Any
 
 from hatch_mar.model.protocol import Response
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 PREDICTION_FAILED = "Prediction failed"
 OUT_OF_RESOURCES = "Out of resources"
@@ -22,6 +30,88 @@ STATUSES = range(200, 600)
 """What HTTP can say; whatever else a handler makes up becomes a 500."""
 
 logger = logging.getLogger("hatch_mar.model")
+
+
+class Fault(IntEnum):
+    """Whose fault an exception is; the larger, the more is lost."""
+
+    ITEM = 0
+    """Of what was asked, or of the handler: others may be answered."""
+    HOST_MEMORY = 1
+    """The machine had no memory for so many at once."""
+    MEMORY = 2
+    """The device had no memory for so many at once."""
+    CONTEXT = 3
+    """The CUDA context is poisoned: nothing will work in this process any more."""
+    DEVICE = 4
+    """The device cannot be used: in another process neither."""
+
+    @property
+    def spoils_process(self) -> bool:
+        """Whether the process has to be replaced."""
+        return self >= Fault.CONTEXT
+
+    @property
+    def wants_room(self) -> bool:
+        """Whether fewer at once may help."""
+        return self in {Fault.HOST_MEMORY, Fault.MEMORY}
+
+
+_CODES: dict[int, Fault] = {
+    2: Fault.MEMORY,  # cudaErrorMemoryAllocation
+    46: Fault.DEVICE,  # cudaErrorDevicesUnavailable
+    100: Fault.DEVICE,  # cudaErrorNoDevice
+    999: Fault.DEVICE,  # cudaErrorUnknown: what a GPU that has fallen off the bus answers
+    **dict.fromkeys((214, 220, 226), Fault.CONTEXT),  # uncorrectable: ECC, NVLink; contained
+    **dict.fromkeys((700, 702, 709, 710, 714, 715, 716, 717, 718, 719, 721), Fault.CONTEXT),
+}
+"""What CUDA's error codes mean; those that are missing do no lasting harm."""
+_SPEAKERS = ("cuda", "cudnn", "cublas", "gpu", "bfc_arena", "bfcarena")
+"""One of these is in whatever a library says of a GPU."""
+_WORDS: tuple[tuple[Fault, tuple[str, ...]], ...] = (
+    (
+        Fault.DEVICE,
+        (
+            "no cuda-capable device is detected",
+            "no cuda gpus are available",
+            "cuda-capable device(s) is/are busy or unavailable",
+            "gpu is lost",
+            "fallen off the bus",
+            "cuda error: unknown error",
+            "cuda failure 999",
+            "cuda unknown error",
+        ),
+    ),
+    (
+        Fault.CONTEXT,
+        (
+            "device-side assert",
+            "illegal memory access",
+            "illegal instruction",
+            "misaligned address",
+            "unspecified launch failure",
+            "launch timed out and was terminated",
+            "uncorrectable ecc error",
+            "uncorrectable nvlink error",
+            "hardware stack error",
+            "invalid program counter",
+            "operation not supported on global/shared address space",
+            "context is destroyed",
+        ),
+    ),
+    (
+        Fault.MEMORY,
+        (
+            "out of memory",
+            "cudnn_status_alloc_failed",
+            "cublas_status_alloc_failed",
+            "failed to allocate memory for requested buffer",
+            "smaller than requested bytes",
+        ),
+    ),
+)
+_HOST_WORDS = ("defaultcpuallocator:", "std::bad_alloc")
+_MOST_CAUSES = 8
 
 
 class PredictionException(Exception):  # noqa: N818 - handlers import this name
@@ -44,10 +134,15 @@ def failure(status: int, message: str) -> Response:
 
 
 def answer_fault(error: BaseException) -> Response:
-    """Return what TorchServe tells a client whose batch raised `error`."""
+    """Return what TorchServe tells a client whose batch raised `error`.
+
+    To TorchServe whatever says CUDA is a lack of memory. What means the same in other words, such
+    as ONNX Runtime's or cuDNN's, is told alike here.
+    """
     if isinstance(error, PredictionException):
         return _answer_refusal(error)
-    if is_out_of_resources(error):
+    lacking = isinstance(error, MemoryError) or _speaks_of_cuda(error)
+    if lacking or classify(error) in {Fault.MEMORY, Fault.CONTEXT, Fault.DEVICE}:
         return failure(507, OUT_OF_RESOURCES)
     return failure(503, PREDICTION_FAILED)
 
@@ -63,36 +158,88 @@ def _answer_refusal(error: PredictionException) -> Response:
     return failure(status, str(error.message))
 
 
-def is_out_of_resources(error: BaseException) -> bool:
-    """Tell whether TorchServe would call `error` a lack of memory: anything that says CUDA is."""
-    return isinstance(error, MemoryError) or _speaks_of_cuda(error)
+def classify(error: BaseException) -> Fault:
+    """Say whose fault `error` is, or, if that is worse, one that it was raised from."""
+    return max(map(_classify_one, _trace(error)))
+
+
+def diagnose(error: BaseException) -> Fault:
+    """Say whose fault `error` is, as `classify` does, and ask the device where PyTorch uses it.
+
+    After an illegal access or a failed device assertion every later call fails, and so does the
+    first one: waiting for the device. Whatever an error says, a device that answers is well.
+    """
+    fault = classify(error)
+    torch: Any = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_initialized():
+        return fault
+    if not fault.spoils_process and not any(_says(one, _SPEAKERS) for one in _trace(error)):
+        return fault
+    try:
+        torch.cuda.synchronize()
+    except RuntimeError as second:
+        return max(Fault.CONTEXT, fault, classify(second))
+    return Fault.ITEM if fault.spoils_process else fault
+
+
+def _classify_one(error: BaseException) -> Fault:
+    torch: Any = sys.modules.get("torch")
+    if torch is not None:
+        if isinstance(error, torch.OutOfMemoryError):
+            return Fault.MEMORY
+        code = getattr(error, "error_code", None)
+        if isinstance(error, torch.AcceleratorError) and isinstance(code, int):
+            return _CODES.get(code, Fault.ITEM)
+    if isinstance(error, PredictionException):
+        return Fault.ITEM
+    if isinstance(error, MemoryError) or _says(error, _HOST_WORDS):
+        return Fault.HOST_MEMORY
+    if not _is_hearsay(error) and _says(error, _SPEAKERS):
+        for fault, words in _WORDS:
+            if _says(error, words):
+                return fault
+    return Fault.ITEM
+
+
+def _trace(error: BaseException) -> Iterator[BaseException]:
+    """Yield `error` and what it was raised from or while handling, newest first."""
+    one: BaseException | None = error
+    for _ in range(_MOST_CAUSES):
+        if one is None:
+            return
+        yield one
+        one = one.__cause__ or (None if one.__suppress_context__ else one.__context__)
+
+
+def _is_hearsay(error: BaseException) -> bool:
+    """Whether what `error` says may be a client's words: a ValueError is not how CUDA fails."""
+    own = isinstance(error, RuntimeError | OSError) or type(error).__module__ != "builtins"
+    return not own
+
+
+def _says(error: BaseException, words: tuple[str, ...]) -> bool:
+    text = _text(error).lower()
+    return any(word in text for word in words)
 
 
 def _speaks_of_cuda(error: BaseException) -> bool:
+    return "CUDA" in _text(error)
+
+
+def _text(error: BaseException) -> str:
     try:
-        return "CUDA" in str(error)
+        return str(error)
     except Exception:  # noqa: BLE001 - a handler's own class, whose `__str__` may do anything
-        return False
+        return ""
 
 
-def is_device_lost(error: BaseException) -> bool:
-    """Tell whether `error` left a CUDA context in which nothing will ever work again.
+def let_go(error: BaseException) -> None:
+    """Free what a failed batch has left behind, so that a smaller one may find room.
 
-    After an illegal access or a failed device assertion every later call fails, and so does the
-    first one: waiting for the device. Running out of memory does no such harm.
+    The frames of its traceback hold the batch's tensors: they have to go first.
     """
-    torch: Any = sys.modules.get("torch")
-    if torch is None or not _speaks_of_cuda(error) or not torch.cuda.is_initialized():
-        return False
-    try:
-        torch.cuda.synchronize()
-    except RuntimeError:
-        return True
-    return False
-
-
-def free_device_memory() -> None:
-    """Give cached GPU memory back, so that a smaller batch may find room after a larger failed."""
+    for one in [*_trace(error)]:
+        one.__traceback__ = None
     torch: Any = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_initialized():
         torch.cuda.empty_cache()

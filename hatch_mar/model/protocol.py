@@ -115,6 +115,36 @@ class LoadOptions:
     """Golden examples (`Example.as_dict`) to check before the worker calls itself ready."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryUse:
+    """GPU memory of one worker process, in MB, since its start."""
+
+    allocated: int
+    """What its tensors took when they took most."""
+    reserved: int
+    """What was set aside for them then, which is what `maxGPUMemory` bounds."""
+    total: int
+    """The device's."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceReport:
+    """How a worker gets along with its device. Travels to the door as JSON."""
+
+    batch_cap: int
+    """The most requests that it takes as one batch now: its `batchSize`, or what fitted last."""
+    out_of_memory: int = 0
+    """How often memory did not suffice since the process began to answer."""
+    memory: MemoryUse | None = None
+    """None where nobody can tell: on the CPU, or without PyTorch."""
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> DeviceReport:
+        """Make one of what `dataclasses.asdict` has made of it."""
+        memory = value["memory"]
+        return cls(**{**value, "memory": None if memory is None else MemoryUse(**memory)})
+
+
 class Measured(Protocol):
     """One value that a handler reported."""
 
@@ -164,4 +194,18 @@ class Servable(Protocol):
     @property
     def device_lost(self) -> bool:
         """Whether the device is beyond repair for this process: it must be replaced."""
+        ...
+
+    @property
+    def device_fault(self) -> str:
+        """Why it must be: `context` or `device`, a colon, and what was raised; else empty."""
+        ...
+
+    @property
+    def batch_cap(self) -> int:
+        """The most requests that should be given to `predict` at once: memory allows no more."""
+        ...
+
+    def report_device(self) -> DeviceReport | None:
+        """Say how it gets along with its device; None if nothing has changed since last asked."""
         ...

@@ -5,15 +5,11 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-from hatch_mar.model.faults import (
-    PredictionException,
-    answer_fault,
-    free_device_memory,
-    is_device_lost,
-    is_out_of_resources,
-)
+from hatch_mar.model.batch_cap import BatchCap
+from hatch_mar.model.devices import DeviceMonitor
+from hatch_mar.model.faults import Fault, PredictionException, answer_fault, diagnose, let_go
 from hatch_mar.model.golden import check_example
-from hatch_mar.model.protocol import join_pieces
+from hatch_mar.model.protocol import DeviceReport, join_pieces
 from hatch_mar.model.responses import make_responses
 from hatch_mar.model.rows import make_row
 from hatch_mar.model.tracebacks import render_traceback, summarise
@@ -43,8 +39,25 @@ class LoadedModel:
         self._measured: list[Measurement] = []
         self.last_traceback = ""
         """Of the last batch that failed."""
-        self.device_lost = False
-        """Whether the CUDA context is beyond repair: the worker answers, and exits."""
+        self.device_fault = ""
+        """Why the device is beyond repair for this process, if it is: it answers, and exits."""
+        self._device = DeviceMonitor(options.gpu_id)
+        self._cap = BatchCap(options.batch_size)
+        self._short = 0
+        """How often memory did not suffice."""
+        self._too_large = 0
+        """How many requests found no room alone: nobody else's batch is to blame."""
+        self._reported: DeviceReport | None = None
+
+    @property
+    def device_lost(self) -> bool:
+        """Whether this process must be replaced; see `device_fault`."""
+        return bool(self.device_fault)
+
+    @property
+    def batch_cap(self) -> int:
+        """The most requests that `predict` should be given at once."""
+        return self._cap.limit
 
     def predict(self, requests: Sequence[Request]) -> list[Response]:
         """Answer `requests`, in order; see `Servable.predict`.
@@ -66,6 +79,7 @@ class LoadedModel:
             failure = error  # handled below: what is raised on the way must not be chained to it
         if failure is not None:
             return self._recover(requests, failure)
+        self._cap.fitted(len(requests))
         if context.stopping_criteria or context.has_streamed:
             return self._finish(context, requests, outputs)
         return make_responses(outputs, context.request_processor)
@@ -100,10 +114,10 @@ class LoadedModel:
         except (SystemExit, KeyboardInterrupt, CancelledError):
             raise
         except BaseException as error:  # noqa: BLE001 - also a panic of a library in Rust
-            self.device_lost = self.device_lost or is_device_lost(error)
-            return self._give_up(requests, error)
+            return self._give_up(requests, error, self._note(error))
         finally:
             self._measured += context.metrics.drain()
+        self._cap.fitted(len(requests))
         return self._finish(context, requests, outputs)
 
     def listen(self, on_piece: OnPiece) -> None:
@@ -121,13 +135,33 @@ class LoadedModel:
         measured, self._measured = self._measured, []
         return measured + self.context.metrics.drain()
 
+    def report_device(self) -> DeviceReport | None:
+        """Say how the worker gets along with its device; see `Servable.report_device`."""
+        report = DeviceReport(
+            batch_cap=self._cap.limit,
+            out_of_memory=self._short,
+            memory=self._device.measure(),
+        )
+        if report == self._reported:
+            return None
+        self._reported = report
+        return report
+
     def _recover(self, requests: Sequence[Request], error: BaseException) -> list[Response]:
         """Answer a batch that raised `error`: in halves if that is safe and may help."""
-        self.device_lost = self.device_lost or is_device_lost(error)
+        fault = self._note(error)
         again = self._isolate and not (self.device_lost or self.context.has_streamed)
-        if len(requests) > 1 and again:
-            return self._halve(requests, error)
-        return self._give_up(requests, error)
+        if len(requests) == 1 or not again:
+            return self._give_up(requests, error, fault)
+        return self._halve(requests, error, fault)
+
+    def _note(self, error: BaseException) -> Fault:
+        """Say whose fault `error` is; remember it if this process cannot go on."""
+        fault = diagnose(error)
+        if fault.spoils_process and self._device.used:
+            self.device_fault = self.device_fault or f"{fault.name.lower()}: {summarise(error)}"
+        self._short += fault.wants_room
+        return fault
 
     def _finish(
         self,
@@ -151,7 +185,9 @@ class LoadedModel:
             for request, response in zip(requests, responses, strict=True)
         ]
 
-    def _give_up(self, requests: Sequence[Request], error: BaseException) -> list[Response]:
+    def _give_up(
+        self, requests: Sequence[Request], error: BaseException, fault: Fault = Fault.ITEM
+    ) -> list[Response]:
         """Log `error`, and answer it to everybody."""
         self.last_traceback = render_traceback(error)
         name, count = self._options.model_name, len(requests)
@@ -159,17 +195,37 @@ class LoadedModel:
             logger.warning("%s: refused a batch of %d: %s", name, count, error)
         else:
             logger.error("%s: a batch of %d failed\n%s", name, count, self.last_traceback)
-        return [answer_fault(error) for _ in requests]
+        responses = [answer_fault(error) for _ in requests]
+        if fault.wants_room:
+            let_go(error)
+            self._too_large += count == 1
+            self._lower_cap(count)
+        return responses
 
-    def _halve(self, requests: Sequence[Request], error: BaseException) -> list[Response]:
+    def _halve(
+        self, requests: Sequence[Request], error: BaseException, fault: Fault
+    ) -> list[Response]:
         logger.warning(
             "%s: a batch of %d failed (%s); running it in halves",
             self._options.model_name,
             len(requests),
             summarise(error),
         )
-        if is_out_of_resources(error):
-            free_device_memory()
+        if fault.wants_room:
+            let_go(error)
         error.__traceback__ = None  # its frames hold the failed batch's tensors
-        middle = len(requests) // 2
-        return self.predict(requests[:middle]) + self.predict(requests[middle:])
+        middle, too_large = len(requests) // 2, self._too_large
+        responses = self.predict(requests[:middle]) + self.predict(requests[middle:])
+        if fault.wants_room and self._too_large == too_large:
+            self._lower_cap(len(requests))
+        return responses
+
+    def _lower_cap(self, size: int) -> None:
+        """Take smaller batches from now on: one of `size` found no room."""
+        before = self._cap.limit
+        self._cap.failed(size)
+        if self._cap.limit < before:
+            logger.warning(
+                "%s: %d requests at once do not fit into memory; batches have at most %d for now",
+                *(self._options.model_name, size, self._cap.limit),
+            )

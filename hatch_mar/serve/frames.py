@@ -13,6 +13,7 @@ worker is JSON. Nothing in here touches a socket but `receive`, and nothing is e
     SAMPLES   worker to door   JSON: what the handler measured
     PIECES    worker to door   intermediate answers, each of a request whose reply is still to come
     FORGET    door to worker   numbers of requests that nobody waits for any more
+    DEVICE    worker to door   JSON: `DeviceReport`, when it has changed
 
 Whatever is malformed raises `ChannelError`, and so does a stream that ends inside a frame.
 """
@@ -51,6 +52,7 @@ class Kind(IntEnum):
     SAMPLES = 7
     PIECES = 8
     FORGET = 9
+    DEVICE = 10
 
 
 _KINDS = {int(kind): kind for kind in Kind}

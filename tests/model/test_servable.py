@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import logging
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
+from hatch_mar.model.batch_cap import PATIENCE
+from hatch_mar.model.protocol import DeviceReport
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -177,8 +182,83 @@ def handle(data, context):
     assert model.drain_metrics() == []
 
 
-def test_without_a_gpu_no_device_is_lost(predict: Any, load_model: Load) -> None:
-    assert predict("cuda")[0][0] == 507
+CRAMPED = """
+import json
+from pathlib import Path
+
+def handle(data, context):
+    if data is None:
+        return None
+    sizes = [row["body"] for row in data]
+    with open("sizes", "a") as log:
+        print(json.dumps(sizes), file=log)
+    if "assert" in sizes:
+        raise RuntimeError("CUDA error: device-side assert triggered")
+    if sum(sizes) > 5:
+        raise RuntimeError("CUDA out of memory. Tried to allocate 20.00 MiB")
+    return sizes
+"""
+"""A handler on a device that has room for 5."""
+
+
+class TestMemory:
+    def load(self, make_model: MakeModel, load_model: Load, **options: Any) -> Any:
+        return load_model(make_model({"handler.py": CRAMPED}, **options))
+
+    def answer(self, model: Any, ask: Ask, *sizes: Any) -> list[int]:
+        requests = [ask(json.dumps(size).encode()) for size in sizes]
+        return [response.status for response in model.predict(requests)]
+
+    def test_a_batch_without_room_is_run_in_smaller_ones(
+        self, make_model: MakeModel, load_model: Load, ask: Ask
+    ) -> None:
+        model = self.load(make_model, load_model, batch_size=16, isolate=True)
+        assert self.answer(model, ask, *[1] * 16) == [200] * 16
+        assert model.batch_cap == 4
+        assert model.report_device() == DeviceReport(batch_cap=4, out_of_memory=3)
+        assert model.report_device() is None
+
+    def test_where_that_is_unsafe_the_batch_fails_and_the_next_is_smaller(
+        self, make_model: MakeModel, load_model: Load, ask: Ask
+    ) -> None:
+        model = self.load(make_model, load_model, batch_size=16, isolate=False)
+        assert self.answer(model, ask, *[1] * 8) == [507] * 8
+        assert model.batch_cap == 4
+
+    def test_one_that_finds_no_room_alone_does_not_make_batches_smaller(
+        self, make_model: MakeModel, load_model: Load, ask: Ask
+    ) -> None:
+        model = self.load(make_model, load_model, batch_size=4, isolate=True)
+        assert self.answer(model, ask, 1, 1, 9, 1) == [200, 200, 507, 200]
+        assert model.batch_cap == 4
+
+    def test_what_fits_again_and_again_lets_batches_grow(
+        self, make_model: MakeModel, load_model: Load, ask: Ask
+    ) -> None:
+        model = self.load(make_model, load_model, batch_size=8, isolate=True)
+        self.answer(model, ask, *[1] * 8)
+        for _ in range(PATIENCE):
+            self.answer(model, ask, *[1] * 4)
+        assert model.batch_cap == 5
+
+    def test_a_poisoned_context_ends_the_process_and_nothing_is_run_again(
+        self, make_model: MakeModel, load_model: Load, ask: Ask
+    ) -> None:
+        model = self.load(make_model, load_model, batch_size=4, isolate=True, gpu_id=0)
+        assert self.answer(model, ask, 1, "assert", 1) == [507, 507, 507]
+        assert model.device_lost
+        assert model.device_fault == (
+            "context: RuntimeError: CUDA error: device-side assert triggered"
+        )
+        assert Path("sizes").read_text(encoding="utf-8").count("\n") == 1
+
+    def test_without_a_gpu_no_device_is_lost(
+        self, make_model: MakeModel, load_model: Load, ask: Ask
+    ) -> None:
+        model = self.load(make_model, load_model, isolate=False)
+        assert self.answer(model, ask, "assert") == [507]
+        assert not model.device_lost
+        assert model.report_device() == DeviceReport(batch_cap=1)
 
 
 def test_a_coroutine_is_run_to_its_end(make_model: MakeModel, load_model: Load, ask: Ask) -> None:

@@ -11,6 +11,7 @@ import socket
 import threading
 import time
 from collections import deque
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from hatch_mar.model.protocol import Response
@@ -79,6 +80,7 @@ class Loop:
         self._pause = 0.0
         self._measured: list[Measured] = []
         self._shipped = 0.0
+        self._cap = servable.batch_cap
 
     def run(self) -> None:
         """Answer until the door says STOP, and then what is held still.
@@ -154,11 +156,12 @@ class Loop:
                 raise ChannelError(f"the door sent {frame.kind.name}")
 
     def _take(self) -> list[tuple[int, Request]]:
-        """Return the next batch: what is held, at most `batch_size`; a describe goes alone."""
+        """Return the next batch: what is held, at most what fits; a describe goes alone."""
         held = self._held
+        limit = min(self._batch_size, self._servable.batch_cap)
         batch = [held.popleft()]
         if not batch[0][1].describe:
-            while held and len(batch) < self._batch_size and not held[0][1].describe:
+            while held and len(batch) < limit and not held[0][1].describe:
                 batch.append(held.popleft())
         return batch
 
@@ -183,6 +186,8 @@ class Loop:
             self._flush()
             if ended - self._shipped > _SHIP_SECONDS:
                 self._ship()
+        if self._servable.batch_cap != self._cap:
+            self._ship()  # the door should know before it sends more
         if self._servable.device_lost:
             self._flush()
             raise DeviceLostError
@@ -199,4 +204,8 @@ class Loop:
             samples = [measured.as_dict() for measured in self._measured]
             self._send(encode_json(Kind.SAMPLES, samples))
             self._measured.clear()
+        report = self._servable.report_device()
+        if report is not None:
+            self._cap = report.batch_cap
+            self._send(encode_json(Kind.DEVICE, asdict(report)))
         self._shipped = time.monotonic()

@@ -14,6 +14,7 @@ import signal
 import socket
 import sys
 import traceback
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from hatch_mar.errors import HatchMarError
@@ -51,15 +52,25 @@ def describe_failure(error: BaseException) -> dict[str, str]:
     """Put a failed load into words: a line for the operator, and the handler's own traceback.
 
     An error of ours has one only if the handler has raised: where we did is nobody's business.
+    `fault` is `device` or `context` where CUDA failed, and else empty.
     """
-    own = isinstance(error, HatchMarError)
+    from hatch_mar.model.faults import classify  # noqa: PLC0415 - as in `load`
+
+    own, fault = isinstance(error, HatchMarError), classify(error)
     return {
+        "fault": fault.name.lower() if fault.spoils_process else "",
         "type": type(error).__name__,
         "message": str(error) if own else f"{type(error).__name__}: {error}",
         "traceback": (
             getattr(error, "traceback", "") if own else "".join(traceback.format_exception(error))
         ),
     }
+
+
+def describe_device_fault(fault: str) -> dict[str, str]:
+    """Put into words why a worker leaves whose `Servable.device_fault` is `fault`."""
+    kind, _, reason = fault.partition(": ")
+    return {"message": f"its CUDA {kind} failed: {reason}", "fault": kind}
 
 
 def die_with_door(door: int) -> None:
@@ -130,7 +141,9 @@ def serve(
     # The modules of a framework are hundreds of thousands of objects that will not die: collecting
     # around them would stop the loop for tens of milliseconds at a time.
     gc.freeze()
-    sock.sendall(encode_json(Kind.LOADED, {}))
+    report = servable.report_device()
+    loaded = {"device": None if report is None else asdict(report)}
+    sock.sendall(encode_json(Kind.LOADED, loaded))
     try:
         make_loop = choose_loop(mode, servable)
         loop = make_loop(sock, reader, counter, servable, batch_size=batch_size)
@@ -139,7 +152,8 @@ def serve(
     except (EOFError, ConnectionError):
         return 0
     except DeviceLostError:
-        sock.sendall(encode_json(Kind.FAILED, {"message": "its CUDA device failed"}))
+        told = describe_device_fault(servable.device_fault)
+        sock.sendall(encode_json(Kind.FAILED, told))
         return 1
     return 0
 

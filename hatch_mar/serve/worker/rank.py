@@ -30,7 +30,14 @@ from hatch_mar.serve.worker.main import await_load, describe_failure, load, prep
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from hatch_mar.model.protocol import Measured, OnPiece, Request, Response, Servable
+    from hatch_mar.model.protocol import (
+        DeviceReport,
+        Measured,
+        OnPiece,
+        Request,
+        Response,
+        Servable,
+    )
 
 FIRST_PID = 1
 """Where the shared page holds the process id of rank 0, and behind it the others': 0 once a rank
@@ -155,6 +162,20 @@ class Leader:
     def device_lost(self) -> bool:
         """Whether this process must be replaced, and the group with it."""
         return self._part.device_lost
+
+    @property
+    def device_fault(self) -> str:
+        """Why it must be: rank 0's device alone is known here."""
+        return self._part.device_fault
+
+    @property
+    def batch_cap(self) -> int:
+        """The most requests that fit into rank 0's memory."""
+        return self._part.batch_cap
+
+    def report_device(self) -> DeviceReport | None:
+        """Say how rank 0 gets along with its device."""
+        return self._part.report_device()
 
     def predict(self, requests: Sequence[Request]) -> list[Response]:
         """Answer `requests` as one batch, in every rank; a describe is for rank 0 alone."""

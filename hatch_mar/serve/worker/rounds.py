@@ -43,7 +43,8 @@ class RoundsLoop(Loop):
     def _join(self) -> None:
         """Let those who wait take part; a describe goes alone."""
         now = time.monotonic()
-        while self._held and len(self._running) < self._batch_size:
+        limit = min(self._batch_size, self._servable.batch_cap)
+        while self._held and len(self._running) < limit:
             if self._running and self._held[0][1].describe:
                 break
             number, request = self._held.popleft()
