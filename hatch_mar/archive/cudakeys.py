@@ -59,6 +59,12 @@ CUDA_KEYS = (
         meaning="Whether the model is compiled ahead for this device, and kept in the cache.",
     ),
     Key(
+        name="ioBinding",
+        kind="boolean",
+        unless_set="false",
+        meaning="Whether inputs and outputs of an ONNX model stay in memory that its device keeps.",
+    ),
+    Key(
         name="tensorrt",
         kind="boolean",
         unless_set="false",

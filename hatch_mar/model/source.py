@@ -12,6 +12,7 @@ from hatch_mar.model.factory import find_checkpoint, is_trusted
 
 if TYPE_CHECKING:
     from hatch_mar.model.context import Context
+    from hatch_mar.model.cuda.section import CudaOptions
 
 USUAL_NAMES = ("model.safetensors.index.json", "model.safetensors")
 
@@ -28,6 +29,8 @@ class Source:
     gpu_id: int | None = None
     max_gpu_memory: int | None = None
     """MB."""
+    cuda: CudaOptions | None = None
+    """The section `cuda` of model-config.yaml."""
 
 
 def read_source(context: Context) -> Source:
@@ -38,12 +41,13 @@ def read_source(context: Context) -> Source:
     """
     directory = Path(context.system_properties["model_dir"])
     described = (context.manifest or {}).get("model") or {}
+    config = context.model_yaml_config or {}
     try:
-        weights = find_checkpoint(directory, context.manifest, context.model_yaml_config or {})
+        weights = find_checkpoint(directory, context.manifest, config)
     except FileNotFoundError as error:
         raise HandlerError(str(error)) from error
     if weights is None:
-        weights = _find_in_directory(directory, context.model_yaml_config or {})
+        weights = _find_in_directory(directory, config)
     model_file = directory / described["modelFile"] if described.get("modelFile") else None
     if model_file is not None and not model_file.is_file():
         raise HandlerError(f"{described['modelFile']}: the model file is not in the archive")
@@ -55,7 +59,16 @@ def read_source(context: Context) -> Source:
         # A handler's own unit tests bring contexts that have no more than TorchServe's mocks.
         gpu_id=context.system_properties.get("gpu_id"),
         max_gpu_memory=getattr(context, "max_gpu_memory", None),
+        cuda=_read_cuda_options(config),
     )
+
+
+def _read_cuda_options(config: Mapping[str, Any]) -> CudaOptions | None:
+    if "cuda" not in config:
+        return None
+    from hatch_mar.model.cuda.section import read_cuda_options  # noqa: PLC0415 - few models have it
+
+    return read_cuda_options(config)
 
 
 def _find_in_directory(directory: Path, config: Mapping[str, Any]) -> Path | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import warnings
@@ -191,3 +192,23 @@ def _save_onnx(directory: Path, weights: Any) -> None:
 def _write_onnx(onnx: Any, graph: Any, path: Path) -> None:
     opset = [onnx.helper.make_opsetid("", 17)]
     onnx.save(onnx.helper.make_model(graph, opset_imports=opset, ir_version=8), str(path))
+
+
+@pytest.fixture
+def open_saved(make_model: MakeModel, load_model: Load, saved: Path, model_dir: Path) -> Any:
+    """Load a model with BaseHandler from files of `saved`."""
+
+    def open_it(weights: str | None = None, model_file: str | None = None, **options: Any) -> Any:
+        manifest = {}
+        if weights is not None:
+            shutil.copy(saved / weights, model_dir)
+            manifest["serializedFile"] = weights
+        if model_file is not None:
+            if not (model_dir / model_file).exists():
+                shutil.copy(saved / "net.py", model_dir / model_file)
+            manifest["modelFile"] = model_file
+        files = options.pop("files", {})
+        options = {"handler": "base_handler", **options}
+        return load_model(make_model(files, manifest=manifest, **options))
+
+    return open_it

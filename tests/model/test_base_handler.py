@@ -23,26 +23,6 @@ EXPECTED = [3.0, -1.0, 0.5]
 """What the saved weights make of [1, 2]."""
 
 
-@pytest.fixture
-def open_saved(make_model: MakeModel, load_model: Load, saved: Path, model_dir: Path) -> Any:
-    """Load a model with BaseHandler from files of `saved`."""
-
-    def open_it(weights: str | None = None, model_file: str | None = None, **options: Any) -> Any:
-        manifest = {}
-        if weights is not None:
-            shutil.copy(saved / weights, model_dir)
-            manifest["serializedFile"] = weights
-        if model_file is not None:
-            if not (model_dir / model_file).exists():
-                shutil.copy(saved / "net.py", model_dir / model_file)
-            manifest["modelFile"] = model_file
-        files = options.pop("files", {})
-        options = {"handler": "base_handler", **options}
-        return load_model(make_model(files, manifest=manifest, **options))
-
-    return open_it
-
-
 def bodies(model: Any, ask: Ask, *values: Any) -> list[Any]:
     answers = model.predict([ask(json.dumps(value).encode()) for value in values])
     assert [answer.error for answer in answers] == [False] * len(values), answers

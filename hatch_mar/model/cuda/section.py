@@ -27,6 +27,7 @@ class CudaOptions:
     """Whether copies overlap the model; None: where that is safe."""
     decode_threads: int | None = None
     aot_inductor: bool = False
+    io_binding: bool = False
     tensorrt: bool = False
 
 

@@ -13,9 +13,11 @@ import onnxruntime
 
 from hatch_mar.errors import HandlerError
 from hatch_mar.model.devices import DeviceName, name_device
+from hatch_mar.model.runtimes.onnx_binding import BoundSession
+from hatch_mar.model.runtimes.onnx_providers import choose_providers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from hatch_mar.model.source import Source
 
@@ -45,6 +47,10 @@ logger = logging.getLogger("hatch_mar.model")
 class ModelRuntime:
     """Batches are arrays, or mappings of input name to array."""
 
+    def __init__(self) -> None:
+        """Bind nothing to the device yet."""
+        self._bound: BoundSession | None = None
+
     def choose_device(self, gpu_id: int | None) -> DeviceName:
         """Return the GPU if this ONNX Runtime can use one, else the CPU."""
         if gpu_id is None or "CUDAExecutionProvider" in onnxruntime.get_available_providers():
@@ -58,16 +64,14 @@ class ModelRuntime:
         options = onnxruntime.SessionOptions()
         # ONNX Runtime has a thread pool of its own, which does not heed what bounds torch's.
         options.intra_op_num_threads = int(os.environ.get("OMP_NUM_THREADS") or 0)
-        providers: list[Any] = ["CPUExecutionProvider"]
-        if device.type == "cuda":
-            cuda: dict[str, Any] = {"device_id": device.index}
-            if source.max_gpu_memory:
-                cuda["gpu_mem_limit"] = source.max_gpu_memory * 2**20
-            providers.insert(0, ("CUDAExecutionProvider", cuda))
+        providers = choose_providers(device, source.cuda, max_gpu_memory=source.max_gpu_memory)
         try:
-            return _open_session(source.weights, options, providers)
+            session = _open_session(source.weights, options, providers)
         except Exception as error:  # ONNX Runtime's errors have no common base
             raise HandlerError(f"{source.weights.name}: cannot be loaded: {error}") from error
+        if source.cuda is not None and source.cuda.io_binding:
+            self._bound = BoundSession(session, device)
+        return session
 
     def make_batch(self, values: Any, device: DeviceName) -> Any:  # noqa: ANN401, ARG002
         """Stack `values`; objects give one array per key."""
@@ -88,7 +92,9 @@ class ModelRuntime:
         """
         feed = _make_feed(model.get_inputs(), batch)
         names = [output.name for output in model.get_outputs()]
-        arrays = _run_in_pieces(model, names, feed)
+        bound = self._bound
+        run = model.run if bound is None or not bound.runs(model) else bound.run
+        arrays = _run_in_pieces(model.get_inputs()[0].shape, run, names, feed)
         return arrays[0] if len(arrays) == 1 else dict(zip(names, arrays, strict=True))
 
 
@@ -174,17 +180,18 @@ def _as_array(value: Any, dtype: Any) -> Any:  # noqa: ANN401 - arrays, or tenso
     return np.asarray(value, dtype=dtype)
 
 
-def _run_in_pieces(model: Any, names: list[str], feed: dict[str, Any]) -> list[Any]:  # noqa: ANN401
-    shape = model.get_inputs()[0].shape
+def _run_in_pieces(
+    shape: Sequence[Any], run: Callable[..., Any], names: list[str], feed: dict[str, Any]
+) -> list[Any]:
     size = shape[0] if shape else None
     count = len(next(iter(feed.values()))) if shape else 0
     if not isinstance(size, int) or size < 1 or count == size or not count:
-        outputs: list[Any] = model.run(names, feed)
+        outputs: list[Any] = run(names, feed)
         return outputs
     pieces = []
     for start in range(0, count, size):
         piece = {name: _pad(array[start : start + size], size) for name, array in feed.items()}
-        pieces.append(model.run(names, piece))
+        pieces.append(run(names, piece))
     return [np.concatenate(column)[:count] for column in zip(*pieces, strict=True)]
 
 
