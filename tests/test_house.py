@@ -55,7 +55,7 @@ KNOWN_ONLY_TO: dict[str, set[str]] = {
     "yaml": {"archive", "project", "model", "serve"},
     "fsspec": {"weights"},
     "urllib3": {"weights"},
-    "filelock": {"weights", "serve"},
+    "filelock": {"weights", "serve", "model"},
     "s3fs": {"weights"},
     "gcsfs": {"weights"},
     "adlfs": {"weights"},
