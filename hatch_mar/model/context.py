@@ -101,6 +101,10 @@ class RequestProcessor:
         return self.get_response_headers().get(key)
 
 
+_UNTOUCHED = RequestProcessor({})
+"""Stands for the requests of which no handler has asked anything."""
+
+
 class Context:
     """TorchServe's `Context`: same attributes, same methods, same constructor."""
 
@@ -132,7 +136,8 @@ class Context:
         )
         self.metrics = Metrics(model_name) if metrics is None else metrics
         self.request_ids: dict[int, str] = {}
-        self.request_processor: list[RequestProcessor] = [RequestProcessor({})]
+        self._requests: Sequence[Request] = ()
+        self._processors: list[RequestProcessor] | None = [RequestProcessor({})]
         self.cl_socket: Any = None
         self.stopping_criteria: Any = None
         self.header_key_sequence_id = _sequence_header("ID", "ts_request_sequence_id")
@@ -149,9 +154,27 @@ class Context:
     def begin(self, requests: Sequence[Request]) -> None:
         """Forget the last batch and describe `requests`."""
         self.request_ids = {index: request.id for index, request in enumerate(requests)}
-        self.request_processor = [RequestProcessor(request=request) for request in requests]
+        self._requests = requests
+        self._processors = None
         self.metrics.request_ids = self.request_ids
         self.has_streamed = False
+
+    @property
+    def request_processor(self) -> list[RequestProcessor]:
+        """The requests of the batch; made when somebody looks, which many handlers never do."""
+        if self._processors is None:
+            self._processors = [RequestProcessor(request=request) for request in self._requests]
+        return self._processors
+
+    @request_processor.setter
+    def request_processor(self, processors: list[RequestProcessor]) -> None:
+        self._processors = processors
+
+    def list_answers(self) -> Sequence[RequestProcessor]:
+        """Return what is known of the answers, one each, to be read only."""
+        if self._processors is None:
+            return [_UNTOUCHED] * len(self._requests)
+        return self._processors
 
     def send_pieces(self, pieces: Sequence[tuple[str, Response]]) -> None:
         """Send intermediate answers, each to the request with the id beside it."""

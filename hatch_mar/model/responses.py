@@ -44,7 +44,7 @@ def make_responses(
             is_last = stopping_criteria[index](outputs[index])
             if is_last is not None:
                 processor.add_response_property(STREAM_NEXT, "false" if is_last else "true")
-    return [make_response(*pair) for pair in zip(outputs, processors, strict=True)]
+    return [make_response(out, each) for out, each in zip(outputs, processors, strict=True)]
 
 
 def make_response(output: Any, processor: RequestProcessor) -> Response:  # noqa: ANN401
@@ -70,10 +70,10 @@ def encode(value: Any) -> bytes | bytearray:  # noqa: ANN401
         TypeError, ValueError, OverflowError, RecursionError: nothing can say it; or whatever a
             class of the handler's own raises when it is looked at.
     """
+    if isinstance(value, (bytes, bytearray)):
+        return value
     if isinstance(value, str):
         return value.encode()
-    if isinstance(value, bytes | bytearray):
-        return value
     torch: Any = sys.modules.get("torch")
     if torch is not None and isinstance(value, torch.Tensor):
         buffer = io.BytesIO()

@@ -18,7 +18,11 @@ logger = logging.getLogger("hatch_mar.model")
 
 def make_row(request: Request, *, decode: bool = True) -> dict[str, Any]:
     """Return the row of `request`: of parts with the same name, the last one counts."""
-    return {part.name: decode_value(part) if decode else _raw(part) for part in request.parts}
+    read = decode_value if decode else _raw
+    row = {}
+    for part in request.parts:
+        row[part.name] = read(part)
+    return row
 
 
 def decode_value(part: Part) -> Any:  # noqa: ANN401 - JSON may say anything

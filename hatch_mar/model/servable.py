@@ -82,7 +82,7 @@ class LoadedModel:
         self._cap.fitted(len(requests))
         if context.stopping_criteria or context.has_streamed:
             return self._finish(context, requests, outputs)
-        return make_responses(outputs, context.request_processor)
+        return make_responses(outputs, context.list_answers())
 
     def _predict_apart(self, requests: Sequence[Request]) -> list[Response]:
         """Answer what is no prediction by itself: a handler asks the first of its batch alone.

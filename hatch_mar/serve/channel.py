@@ -7,6 +7,7 @@ travel as one piece and are taken apart by whoever looks at them.
 from __future__ import annotations
 
 import struct
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from hatch_mar.model.protocol import Part, Request, Response
@@ -98,16 +99,17 @@ def decode_requests(payload: memoryview) -> list[tuple[int, Request]]:
     Raises:
         ChannelError: the payload is not what `encode_requests` makes.
     """
-    return _decode_numbered(payload, _unpack_request, "request")
+    known: dict[bytes, HeaderBlock] = {}
+    return _decode_numbered(payload, partial(_unpack_request, known), "request")
 
 
 def encode_replies(batches: Iterable[Batch]) -> Iterator[bytes]:
     """Pack batches into REPLIES frames: one, unless they are large. A batch stays whole."""
     pieces: list[Buffer] = []
     size = 0
-    for batch in batches:
-        pieces.append(_BATCH.pack(len(batch.numbers), batch.started, batch.seconds))
-        for number, response in zip(batch.numbers, batch.responses, strict=True):
+    for numbers, responses, started, seconds in batches:
+        pieces.append(_BATCH.pack(len(numbers), started, seconds))
+        for number, response in zip(numbers, responses, strict=True):
             size += _pack_reply(number, response, pieces)
         if size >= SOFT_LIMIT:
             yield encode_frame(Kind.REPLIES, pieces)
@@ -203,17 +205,24 @@ def _size(data: Buffer) -> int:
     return data.nbytes if isinstance(data, memoryview) else len(data)
 
 
-def _unpack_request(payload: memoryview, position: int) -> tuple[int, Request, int]:
+def _unpack_request(
+    known: dict[bytes, HeaderBlock], payload: memoryview, position: int
+) -> tuple[int, Request, int]:
+    """Unpack one request; `known` are the header blocks of those before it in the frame."""
     number, flags, ident, path, count, headers = _REQUEST.unpack_from(payload, position)
     ident += (start := position + _REQUEST.size)
     path += ident
     position = headers + path
     parts: list[Part] = []
+    blob = bytes(payload[path:position])
+    block = known.get(blob)
+    if block is None:  # most clients say the same as the one before: it is taken apart once
+        block = known[blob] = HeaderBlock(blob)
     request = Request(
         _decode(payload[start:ident]),
-        HeaderBlock(bytes(payload[path:position])),
+        block,
         parts,
-        None if flags & _NO_PATH else _decode(payload[ident:path]),
+        None if flags & _NO_PATH else _decode(payload[ident:path]) if path > ident else "",
         None if flags & _NO_EXPLAIN else bool(flags & _EXPLAIN),
         bool(flags & _DESCRIBE),
     )
@@ -233,12 +242,16 @@ def _unpack_request(payload: memoryview, position: int) -> tuple[int, Request, i
 
 
 def _pack_reply(number: int, response: Response, pieces: list[Buffer]) -> int:
+    """Append one reply to `pieces`; return the size of its body."""
+    body, kind = response.body, response.content_type
+    length = _size(body)
+    if kind is None and not (response.phrase or response.headers or response.error):
+        pieces += _REPLY.pack(number, response.status, 0, 0, 0, 0, length), body
+        return length
     phrase = _encode(response.phrase) if response.phrase else b""
-    kind = response.content_type
     content_type = _encode(kind) if kind else b""
     headers = HeaderBlock.of(response.headers).blob if response.headers else b""
     flags = (response.error and _ERROR) | (0 if kind is None else _HAS_CONTENT_TYPE)
-    length = _size(response.body)
     pieces += (
         _REPLY.pack(
             number, response.status, flags, len(phrase), len(content_type), len(headers), length
@@ -246,7 +259,7 @@ def _pack_reply(number: int, response: Response, pieces: list[Buffer]) -> int:
         phrase,
         content_type,
         headers,
-        response.body,
+        body,
     )
     return length
 

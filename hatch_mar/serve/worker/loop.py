@@ -40,6 +40,9 @@ _PATIENCE = 0.00025
 """If the last pause was shorter than this many seconds, the worker looks out for the next request
 for as long before it sleeps: waking a sleeping core takes time on both sides, most of all on a
 virtual machine. A worker with less to do sleeps at once."""
+_INTERRUPTION = 0.00002
+"""If a look takes longer than this many seconds, somebody else has a use for the core: the worker
+sleeps, and does not look out before the pause after."""
 ABANDONED = 499
 """Status of the reply to a request that nobody waits for: the door only counts it."""
 
@@ -78,6 +81,7 @@ class Loop:
         self._slowest = 1.0
         self._stopping = False
         self._pause = 0.0
+        self._is_crowded = False
         self._measured: list[Measured] = []
         self._shipped = 0.0
         self._cap = servable.batch_cap
@@ -103,6 +107,22 @@ class Loop:
                 self._answer(self._take())
         self._flush()
         self._ship()
+
+    def _look_out(self, now: float) -> bool:
+        """Look out for the door while nobody else wants the core; tell whether it has come."""
+        if self._is_crowded or self._pause >= _PATIENCE:
+            self._is_crowded = False
+            return False
+        end = now + _PATIENCE
+        while now < end:
+            if self._poller.poll(0):
+                return True
+            os.sched_yield()  # whoever has work to do goes first
+            last, now = now, time.monotonic()
+            if now - last > _INTERRUPTION:
+                self._is_crowded = True
+                return False
+        return False
 
     def send_pieces(self, pieces: Sequence[tuple[str, Response]]) -> None:
         """Send intermediate answers now; what belongs to no request at hand is dropped.
@@ -132,10 +152,8 @@ class Loop:
 
     def _wait_for_door(self, began: float) -> None:
         """Look out for the door, if it was quick lately; then send what the handler measured."""
-        while self._pause < _PATIENCE and time.monotonic() - began < _PATIENCE:
-            if self._poller.poll(0):
-                return
-            os.sched_yield()  # whoever has work to do goes first
+        if self._look_out(began):
+            return
         self._measured += self._servable.drain_metrics()
         if self._measured and not self._poller.poll(_SHIP_SECONDS * 1000):
             self._ship()
@@ -167,7 +185,7 @@ class Loop:
 
     def _answer(self, batch: list[tuple[int, Request]]) -> None:
         self._counter[0] += len(batch)
-        requests = [request for _, request in batch]
+        numbers, requests = zip(*batch, strict=True)
         self._at_hand = batch
         started = time.monotonic()
         try:
@@ -178,7 +196,7 @@ class Loop:
             raise
         ended = time.monotonic()
         seconds = ended - started
-        self._replies.append(Batch([number for number, _ in batch], responses, started, seconds))
+        self._replies.append(Batch(numbers, responses, started, seconds))
         # A finished reply must not wait for a batch that takes long. How long the next one takes
         # nobody knows, so only a handler that has been quick for hundreds of batches is trusted.
         self._slowest = max(seconds, self._slowest * _FORGET)
