@@ -33,6 +33,7 @@
           ├── BodyTooLargeError                413 a bare answer, as TorchServe's
           ├── RegistrationError                500 InternalServerException
           ├── ServiceUnavailableError          503 ServiceUnavailableException
+          ├── DeadlineError                    504 DeadlineExceededException
           └── PredictionFailedError            5xx InternalServerException
 
 A message says what is wrong, where, and what to do. The types of the last branch are the names that
@@ -301,6 +302,13 @@ class ServiceUnavailableError(RequestError):
 
     status = 503
     type = "ServiceUnavailableException"
+
+
+class DeadlineError(RequestError):
+    """A request that was not answered by the deadline that its client set."""
+
+    status = 504
+    type = "DeadlineExceededException"
 
 
 class PredictionFailedError(RequestError):

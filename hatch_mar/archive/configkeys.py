@@ -210,6 +210,14 @@ FRONTEND_KEYS = (
         meaning="Requests that may wait; more are answered 503.",
     ),
     Key(
+        name="maxQueueDelay",
+        kind="integer",
+        least=1,
+        unless_set="any time",
+        meaning="Milliseconds that a request may wait to be begun; one that would wait longer, by "
+        "what its predecessors took, is answered 503 at once. TorchServe does not know this key.",
+    ),
+    Key(
         name="useJobTicket",
         kind="boolean",
         unless_set="false",
@@ -285,7 +293,8 @@ FRONTEND_KEYS = (
         "`handle`. TorchServe does not know this key.",
     ),
 )
-"""The keys that decide how a model is served. `isolate` is ours; TorchServe ignores it."""
+"""The keys that decide how a model is served. `maxQueueDelay` and `isolate` are ours; TorchServe
+ignores them."""
 
 SYSTEM_KEYS = (
     Key(

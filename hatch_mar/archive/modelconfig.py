@@ -54,6 +54,8 @@ class ModelConfig:
     client_timeout_in_mills: int = 0
     """0: a client waits as long as it takes."""
     job_queue_size: int | None = None
+    max_queue_delay: int | None = None
+    """Milliseconds that a request may be predicted to wait; None: any time."""
     use_job_ticket: bool = False
     sequence_batching: bool = False
     sequence_max_idle_msec: int = 0

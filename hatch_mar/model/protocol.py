@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 STREAM_NEXT = "ts_stream_next"
 """The header that says of an answer whether more of it follows: `true`, or `false` at its end."""
+HALVED = "hatch_mar_batches_halved"
+"""What a worker measures whenever it runs a failed batch again in halves."""
 
 
 @dataclass(slots=True)

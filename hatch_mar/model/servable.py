@@ -9,7 +9,8 @@ from hatch_mar.model.batch_cap import BatchCap
 from hatch_mar.model.devices import DeviceMonitor
 from hatch_mar.model.faults import Fault, PredictionException, answer_fault, diagnose, let_go
 from hatch_mar.model.golden import check_example
-from hatch_mar.model.protocol import DeviceReport, join_pieces
+from hatch_mar.model.metrics import Measurement, MetricTypes
+from hatch_mar.model.protocol import HALVED, DeviceReport, join_pieces
 from hatch_mar.model.responses import make_responses
 from hatch_mar.model.rows import make_row
 from hatch_mar.model.tracebacks import render_traceback, summarise
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
     from hatch_mar.model.context import Context
     from hatch_mar.model.entrypoint import EntryPoint
-    from hatch_mar.model.metrics import Measurement
     from hatch_mar.model.protocol import LoadOptions, OnPiece, Request, Response
 
 logger = logging.getLogger("hatch_mar.model")
@@ -210,6 +210,9 @@ class LoadedModel:
             self._options.model_name,
             len(requests),
             summarise(error),
+        )
+        self._measured.append(
+            Measurement(name=HALVED, value=1, unit="Count", type=MetricTypes.COUNTER, dimensions=())
         )
         if fault.wants_room:
             let_go(error)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from hatch_mar.model.protocol import Part, Request, Response
-    from hatch_mar.serve.batching.batcher import Job
+    from hatch_mar.serve.batching.jobs import Job
     from hatch_mar.serve.deployment import Deployment
     from hatch_mar.serve.headers import HeaderBlock
     from hatch_mar.serve.health import Health, ModelHealth, WorkerHealth
@@ -49,7 +49,7 @@ _HOMES = {
     "Deployment": "hatch_mar.serve.deployment",
     "HeaderBlock": "hatch_mar.serve.headers",
     "Health": "hatch_mar.serve.health",
-    "Job": "hatch_mar.serve.batching.batcher",
+    "Job": "hatch_mar.serve.batching.jobs",
     "Metrics": "hatch_mar.serve.metrics.store",
     "ModelHealth": "hatch_mar.serve.health",
     "ModelStore": "hatch_mar.serve.store",

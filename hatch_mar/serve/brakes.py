@@ -10,7 +10,7 @@ import time
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from hatch_mar.serve.batching.batcher import Job, Seat
+    from hatch_mar.serve.batching.jobs import Job, Seat
 
 
 class Braked(Protocol):

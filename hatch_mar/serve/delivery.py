@@ -6,7 +6,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from hatch_mar.model.protocol import join_pieces
-from hatch_mar.serve.batching.batcher import NUMBER_MASK
+from hatch_mar.serve.batching.jobs import NUMBER_MASK
 from hatch_mar.serve.batching.open_batcher import OpenBatcher
 from hatch_mar.serve.batching.sequences import SequenceBatcher
 from hatch_mar.serve.channel import Batch, decode_pieces, decode_replies
@@ -15,7 +15,9 @@ from hatch_mar.serve.refusal import desert
 
 if TYPE_CHECKING:
     from hatch_mar.model.protocol import Response
-    from hatch_mar.serve.batching.batcher import Batcher, Job, Seat
+    from hatch_mar.serve.batching.batcher import Batcher
+    from hatch_mar.serve.batching.jobs import Job, Seat
+    from hatch_mar.serve.batching.record import BatchRecord
     from hatch_mar.serve.batching.sequences import SequenceHeaders
     from hatch_mar.serve.brakes import Brakes
     from hatch_mar.serve.metrics.store import Metrics
@@ -32,6 +34,7 @@ class Delivery:
         batcher: Batcher,
         brakes: Brakes,
         metrics: Metrics,
+        record: BatchRecord,
         *,
         sequences: SequenceHeaders | None,
     ) -> None:
@@ -40,6 +43,7 @@ class Delivery:
         self._batcher = batcher
         self._brakes = brakes
         self._metrics = metrics
+        self._record = record
         self._sequences = sequences
 
     def take_replies(
@@ -97,6 +101,9 @@ class Delivery:
             self._metrics.worker_thread_time = seat.since - batch.started - batch.seconds
             if not batch.responses[0].error:
                 self._metrics.note_prediction(self._model, batch.seconds, jobs)
+                self._record.note(seat, jobs, batch.started, batch.seconds)
+            else:
+                self._record.failed += 1
 
     def _match(self, seat: Seat, batch: Batch) -> list[Job]:
         """Take the jobs of a batch from their worker: its oldest ones, if it keeps an order."""

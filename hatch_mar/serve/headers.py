@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from math import inf, nan
 from typing import Self, overload
 
+DEADLINE_HEADER = "X-Deadline-Ms"
+"""With it a client says for how many milliseconds from now on an answer is of use to it."""
+_DEADLINE = DEADLINE_HEADER.lower().encode()
 _END = "\0"
 """Ends every name and every value; a field of HTTP cannot hold it (RFC 9110, section 5.5)."""
 
@@ -16,12 +20,13 @@ class HeaderBlock(Sequence[tuple[str, str]]):
     the same header block again may use the same object again, and then nothing is encoded twice.
     """
 
-    __slots__ = ("_pairs", "blob")
+    __slots__ = ("_pairs", "_patience", "blob")
 
     def __init__(self, blob: bytes = b"") -> None:
         """Wrap `blob`: UTF-8, each name and each value ended by a zero byte."""
         self.blob = blob
         self._pairs: tuple[tuple[str, str], ...] | None = None
+        self._patience: float | None = None
 
     @classmethod
     def of(cls, pairs: Sequence[tuple[str, str]]) -> HeaderBlock:
@@ -59,6 +64,32 @@ class HeaderBlock(Sequence[tuple[str, str]]):
             parts = self.blob.decode("utf-8", "surrogatepass").split(_END)
             self._pairs = tuple(zip(parts[::2], parts[1::2], strict=False))
         return self._pairs
+
+    @property
+    def patience(self) -> float:
+        """The seconds for which the client waits, as `DEADLINE_HEADER` has it; else infinity.
+
+        Raises:
+            ValueError: the header is there, and says nothing sensible.
+        """
+        if self._patience is None:
+            self._patience = self._read_patience() if _DEADLINE in self.blob.lower() else inf
+        return self._patience
+
+    def _read_patience(self) -> float:
+        name = DEADLINE_HEADER.lower()
+        values = [value for key, value in self.pairs if key.lower() == name]
+        if not values:  # it was part of something else
+            return inf
+        try:
+            milliseconds = float(values[-1])
+        except ValueError:
+            milliseconds = nan
+        if not 0 < milliseconds < inf:
+            raise ValueError(
+                f"{DEADLINE_HEADER}: must be a number of milliseconds above 0, not {values[-1]!r}"
+            )
+        return milliseconds / 1000
 
     @overload
     def __getitem__(self, index: int) -> tuple[str, str]: ...

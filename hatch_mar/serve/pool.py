@@ -9,15 +9,19 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from hatch_mar.errors import BadRequestError
-from hatch_mar.serve.batching.batcher import NUMBER_MASK, Job, Seat
+from hatch_mar.model.protocol import HALVED
 from hatch_mar.serve.batching.choice import make_batcher
+from hatch_mar.serve.batching.forecast import Forecast
+from hatch_mar.serve.batching.jobs import NUMBER_MASK, Job, Seat
+from hatch_mar.serve.batching.record import BatchRecord
 from hatch_mar.serve.batching.sequences import SequenceHeaders
 from hatch_mar.serve.brakes import Brakes
 from hatch_mar.serve.channel import encode_forgotten, encode_requests, pack_request
 from hatch_mar.serve.delivery import Delivery
 from hatch_mar.serve.frames import ChannelError
+from hatch_mar.serve.headers import HeaderBlock
 from hatch_mar.serve.health import ModelHealth
-from hatch_mar.serve.refusal import expire, mourn, refuse
+from hatch_mar.serve.refusal import expire, miss, mourn, refuse
 from hatch_mar.serve.workforce import Workforce
 
 if TYPE_CHECKING:
@@ -57,13 +61,20 @@ class Pool:
         self.closing = False
         self._metrics = metrics
         self._loop = asyncio.get_running_loop()
-        self._batcher = make_batcher(config, self.capacity)
+        self.record = BatchRecord()
+        self.forecast = Forecast(self.record)
+        self._batcher = make_batcher(config, self.capacity, self.forecast)
         self._brakes = Brakes()
         self._sequences = (
             SequenceHeaders.from_environ(settings.environ) if config.sequence_batching else None
         )
         self._delivery = Delivery(
-            deployment.name, self._batcher, self._brakes, metrics, sequences=self._sequences
+            deployment.name,
+            self._batcher,
+            self._brakes,
+            metrics,
+            self.record,
+            sequences=self._sequences,
         )
         self._by_seat: dict[Seat, Slot] = {}
         self._number = 0
@@ -98,9 +109,12 @@ class Pool:
         group = "" if self._sequences is None else self._sequences.join(request)
         try:
             packed = pack_request(number & NUMBER_MASK, request)
-        except ChannelError as error:
+            patience = HeaderBlock.of(request.headers).patience
+        except (ChannelError, ValueError) as error:
             raise BadRequestError(str(error)) from error
         job = Job(packed, on_reply, self, tally, number, time.monotonic())
+        if patience != math.inf:
+            job.deadline = job.arrived + patience
         job.on_piece = on_piece
         job.group = group
         batcher = self._batcher
@@ -121,6 +135,7 @@ class Pool:
 
     def cancel(self, job: Job) -> None:
         """Forget `job`; see `Service.cancel`."""
+        self.record.gone += not job.done
         self._batcher.cancel(job)
         self._brakes.release(job)
         if not self._batcher.ordered:
@@ -213,7 +228,10 @@ class Pool:
     def on_samples(self, samples: list[dict[str, Any]]) -> None:
         """Publish what a handler measured."""
         for sample in samples:
-            self._metrics.record(sample)
+            if sample["name"] == HALVED:
+                self.record.halved += 1
+            else:
+                self._metrics.record(sample)
 
     def on_lost(self, seat: Seat, started: int, end: Exit) -> None:
         """Answer what the dead worker had begun; the rest of what it held waits again."""
@@ -239,11 +257,20 @@ class Pool:
     def _pump(self) -> None:
         """Send what may be sent: one write per worker."""
         self._scheduled = False
-        for seat, jobs in self._batcher.assign(time.monotonic()):
+        now = time.monotonic()
+        if now >= self._batcher.next_deadline:
+            self._drop_late(now)
+        for seat, jobs in self._batcher.assign(now):
             slot = self._by_seat[seat]
             for data in encode_requests([job.packed for job in jobs]):
                 slot.send(data)
         self._arm()
+
+    def _drop_late(self, now: float) -> None:
+        """Tell those whose deadline is over; what waited for them is not run."""
+        for job in self._batcher.late(now):
+            self.record.late += 1
+            self._delivery.answer(job, miss())
 
     def _look_idle(self) -> None:
         if self.closing and not self._batcher.awaited:
@@ -251,8 +278,11 @@ class Pool:
 
     def _predict_wait(self) -> float:
         """Say how many seconds what waits will take, as far as is known."""
+        wait = self._batcher.predict_wait(time.monotonic())
         times = [seat.item_time for seat in self._batcher.seats if seat.item_time]
-        return self.pending * sum(times) / len(times) ** 2 if times else 1
+        if wait or not times:
+            return wait
+        return self.pending * sum(times) / len(times) ** 2
 
     def _arm(self) -> None:
         """Have `_on_time` called when time alone will change something, or somewhat earlier."""
@@ -269,7 +299,9 @@ class Pool:
     def _on_time(self) -> None:
         self._timer = None
         now = time.monotonic()
+        self._drop_late(now)
         for job in [*self._batcher.expired(now), *self._batcher.overdue(now)]:
+            self.record.expired += not job.done
             self._delivery.answer(job, expire(self.config.client_timeout_in_mills))
         self._delivery.desert(self._batcher.lapsed(now))
         for seat in self._batcher.stuck(now):

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from hatch_mar.errors import RequestTimeoutError, ServiceUnavailableError
+from hatch_mar.errors import DeadlineError, RequestTimeoutError, ServiceUnavailableError
 from hatch_mar.model.protocol import Response
+from hatch_mar.serve.headers import DEADLINE_HEADER
 
 if TYPE_CHECKING:
     from hatch_mar.serve.process import Exit
@@ -44,6 +45,12 @@ def desert(model: str, version: str | None) -> Response:
 def expire(milliseconds: int) -> Response:
     """Make the answer for a request that has waited too long. TorchServe would say nothing."""
     error = RequestTimeoutError(f"no answer within clientTimeoutInMills={milliseconds}")
+    return Response(error.status, str(error).encode(), error=True, error_type=error.type)
+
+
+def miss() -> Response:
+    """Make the answer for a request whose client said how long it waits, and that was too short."""
+    error = DeadlineError(f"no answer within the request's own {DEADLINE_HEADER}")
     return Response(error.status, str(error).encode(), error=True, error_type=error.type)
 
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from hatch_mar.model.protocol import Request, Response
-    from hatch_mar.serve.batching.batcher import Job
+    from hatch_mar.serve.batching.jobs import Job
     from hatch_mar.serve.deployment import Deployment
 
 logger = logging.getLogger("hatch_mar.serve")

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
-    from hatch_mar.serve.batching.batcher import Seat
+    from hatch_mar.serve.batching.jobs import Seat
     from hatch_mar.serve.devices import Device
     from hatch_mar.serve.output import Streams
 

@@ -13,7 +13,7 @@ from hatch_mar.serve.slot import Crew, Slot, State
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from hatch_mar.serve.batching.batcher import Seat
+    from hatch_mar.serve.batching.jobs import Seat
     from hatch_mar.serve.deployment import Deployment
     from hatch_mar.serve.devices import Device, Placement
     from hatch_mar.serve.health import ModelState

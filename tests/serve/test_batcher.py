@@ -9,7 +9,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from hatch_mar.serve.batching.batcher import AHEAD_SECONDS, Batcher, Job, Seat
+from hatch_mar.serve.batching.batcher import AHEAD_SECONDS, Batcher
+from hatch_mar.serve.batching.jobs import Job, Seat
 from hatch_mar.serve.metrics.store import Tally
 
 if TYPE_CHECKING:

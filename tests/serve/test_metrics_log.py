@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from hatch_mar.model.protocol import Request
-from hatch_mar.serve.batching.batcher import Job
+from hatch_mar.serve.batching.jobs import Job
 from hatch_mar.serve.channel import pack_request
 from hatch_mar.serve.metrics.config import MetricsConfig, MetricSpec
 from hatch_mar.serve.metrics.log import EventMetrics, make_metrics

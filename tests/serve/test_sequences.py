@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from hatch_mar.model.protocol import Request, Response
-from hatch_mar.serve.batching.batcher import Job
+from hatch_mar.serve.batching.jobs import Job
 from hatch_mar.serve.batching.sequences import SequenceBatcher, SequenceHeaders
 from hatch_mar.serve.metrics.store import Metrics
 

@@ -11,104 +11,24 @@ from __future__ import annotations
 
 from collections import deque
 from contextlib import suppress
-from typing import TYPE_CHECKING, Protocol
+from math import inf
+from typing import TYPE_CHECKING
+
+from hatch_mar.serve.batching.jobs import Seat
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Iterable, Sequence
 
-    from hatch_mar.model.protocol import Response
-    from hatch_mar.serve.frames import Buffer
-    from hatch_mar.serve.metrics.store import Tally
+    from hatch_mar.serve.batching.forecast import Forecast
+    from hatch_mar.serve.batching.jobs import Job
 
 AHEAD_SECONDS = 0.003
 """How much predicted work a busy worker may hold: some wake-ups long, too short to matter."""
-NUMBER_MASK = 0xFFFFFFFF
-"""Of a job's number so much travels to its worker."""
+TRUST = 0.9
+"""Of the time that its client has left, a request's predicted time may take so much: what is
+answered just too late was computed in vain."""
 _SMOOTHING = 0.1
 """Weight of the newest batch in the running mean of a request's time."""
-
-
-class Owner(Protocol):
-    """Whoever accepted a job."""
-
-    def cancel(self, job: Job) -> None:
-        """Forget the job: its client is gone."""
-        ...
-
-    def hold(self, job: Job) -> None:
-        """Have the job's worker wait: its client does not keep up."""
-        ...
-
-    def release(self, job: Job) -> None:
-        """Let the job's worker go on."""
-        ...
-
-
-class Job:
-    """An accepted request, and whom to tell its answer."""
-
-    __slots__ = (
-        "arrived",
-        "done",
-        "group",
-        "number",
-        "on_piece",
-        "on_reply",
-        "owner",
-        "packed",
-        "streams",
-        "tally",
-    )
-
-    def __init__(  # noqa: PLR0917 - made once per request: keywords cost a tenth of accepting it
-        self,
-        packed: list[Buffer],
-        on_reply: Callable[[Response], None],
-        owner: Owner,
-        tally: Tally,
-        number: int,
-        arrived: float,
-    ) -> None:
-        """Accept a request, the `number`th of its owner, at `arrived`."""
-        self.packed = packed
-        """The request as it will travel."""
-        self.on_reply = on_reply
-        self.owner = owner
-        self.tally = tally
-        self.number = number
-        self.arrived = arrived
-        self.done = False
-        """Answered or cancelled: nobody wants to hear of it any more."""
-        self.on_piece: Callable[[Response], None] | None = None
-        """Whom to tell an intermediate answer; None for somebody who wants all of it at once."""
-        self.streams = False
-        """Whether there was an intermediate answer already."""
-        self.group = ""
-        """The sequence that it belongs to, where the model has sequences."""
-
-
-class Seat:
-    """What is known of one worker that can answer."""
-
-    __slots__ = ("answered", "braked", "held", "item_time", "since")
-
-    def __init__(self) -> None:
-        """Start idle, its speed unknown."""
-        self.held: deque[Job] = deque()
-        """Sent and not answered, in the order in which it will answer."""
-        self.answered = 0
-        """How many requests it has answered."""
-        self.item_time = 0.0
-        """Seconds per request, a running mean; 0 before the first answer."""
-        self.since = 0.0
-        """When it last answered, or was last given something to do."""
-        self.braked = False
-        """Whether it waits for a client that does not keep up: it cannot answer then."""
-
-    @property
-    def awaited(self) -> bool:
-        """Whether anybody waits for what it holds."""
-        return not all(job.done for job in self.held)
 
 
 class Batcher:
@@ -126,6 +46,8 @@ class Batcher:
         client_timeout: float = 0,
         response_timeout: float = 0,
         tickets: bool = False,
+        max_wait: float = 0,
+        forecast: Forecast | None = None,
     ) -> None:
         """Hold at most `capacity` requests that no worker has begun.
 
@@ -133,6 +55,9 @@ class Batcher:
         request may wait for the first of its answer, `response_timeout` how long a worker may be
         silent over its work: each in seconds, and 0 for never. With `tickets` a request is taken
         only if an idle worker is there for it (TorchServe's `useJobTicket`).
+
+        By `forecast` a request is refused that would wait longer than `max_wait` seconds (0: any
+        time) before it is begun, or whose client would have given up by the time of its answer.
         """
         self.batch_size = batch_size
         self.room = batch_size
@@ -142,6 +67,14 @@ class Batcher:
         self.client_timeout = client_timeout
         self.response_timeout = response_timeout
         self.tickets = tickets
+        self.max_wait = max_wait
+        self.next_deadline = inf
+        """No deadline of a request that nobody has answered is before this."""
+        self.refused_full = self.refused_tickets = self.refused_wait = 0
+        """Requests refused for a full queue; for want of an idle worker; because of `forecast`."""
+        self._forecast = forecast
+        self._patient = not (max_wait or client_timeout)
+        """Whether clients wait for ever, unless they say otherwise."""
         self.seats: list[Seat] = []
         """Who is given requests."""
         self._retired: list[Seat] = []
@@ -164,11 +97,16 @@ class Batcher:
         return bool(self._queue) or any(seat.awaited for seat in self._all())
 
     def offer(self, job: Job) -> bool:
-        """Queue `job`; False if the queue is full."""
+        """Queue `job`; False if the queue is full, or its client will not wait so long."""
         queue = self._queue
         if len(queue) + self._ahead >= self.capacity:
+            self.refused_full += 1
             return False
         if self.tickets and len(queue) >= self.batch_size * self._idle():
+            self.refused_tickets += 1
+            return False
+        if not (self._patient and job.deadline == inf) and not self._admits(job):
+            self.refused_wait += 1
             return False
         queue.append(job)
         return True
@@ -176,8 +114,7 @@ class Batcher:
     def cancel(self, job: Job) -> None:
         """Take `job` out of the queue; if a worker holds it, its answer will be dropped."""
         job.done = True
-        with suppress(ValueError):
-            self._queue.remove(job)
+        self._take_out(job)
 
     def join(self, now: float) -> Seat:
         """Seat a worker that has just become ready."""
@@ -265,6 +202,25 @@ class Batcher:
         """Take out the jobs whose sequence is over by now: there are none here."""
         return []
 
+    def late(self, now: float) -> list[Job]:
+        """Take out the jobs whose deadline is over; those that a worker holds it goes on with."""
+        if now < self.next_deadline:
+            return []
+        waiting = [*self._waiting_jobs(), *self._unanswered()]
+        late = [job for job in waiting if job.deadline <= now]
+        for job in late:
+            self._take_out(job)
+        self.next_deadline = min(
+            (job.deadline for job in waiting if job.deadline > now), default=inf
+        )
+        return late
+
+    def predict_wait(self, now: float) -> float:
+        """Return the seconds until a request that comes now would be begun; 0 if nobody knows."""
+        if self._forecast is None:
+            return 0.0
+        return self._forecast.wait(now, self.seats, self.pending, self.batch_size)
+
     def withdraw(self) -> list[Job]:
         """Empty the queue: no worker will come."""
         jobs = list(self._queue)
@@ -282,7 +238,7 @@ class Batcher:
 
     def wake_at(self) -> float:
         """Return when time alone will change something; infinity for never."""
-        times = [float("inf")]
+        times = [self.next_deadline]
         if self.response_timeout:
             busy = [seat for seat in self._all() if seat.held and not seat.braked]
             times += [seat.since + self.response_timeout for seat in busy]
@@ -302,6 +258,35 @@ class Batcher:
             if not seat.held:
                 return True
         return False
+
+    def _admits(self, job: Job) -> bool:
+        """Tell whether `job` will be begun, and answered, before it is too late.
+
+        Somebody idle takes it whatever is predicted: so a prediction that is wrong is found out.
+        """
+        now, deadline = job.arrived, job.deadline
+        if self.client_timeout:
+            deadline = min(deadline, now + self.client_timeout)
+        wait = self.predict_wait(now)
+        if wait:
+            if 0 < self.max_wait < wait:
+                return False
+            assert self._forecast is not None
+            size = min(self.pending + 1, self.batch_size)
+            answer = wait + self._forecast.fit(now).seconds(size)
+            if answer > TRUST * (deadline - now):
+                return False
+        self.next_deadline = min(self.next_deadline, job.deadline)
+        return True
+
+    def _waiting_jobs(self) -> Iterable[Job]:
+        """Yield the jobs that no worker holds."""
+        return self._queue
+
+    def _take_out(self, job: Job) -> None:
+        """Let `job` wait no more, if no worker holds it."""
+        with suppress(ValueError):
+            self._queue.remove(job)
 
     def _count(self, seat: Seat, count: int, seconds: float) -> None:
         """Remember that `seat` answered `count` jobs, and how long one takes."""

@@ -11,13 +11,17 @@ from hatch_mar.serve.launch import choose_mode
 
 if TYPE_CHECKING:
     from hatch_mar.archive.modelconfig import ModelConfig
+    from hatch_mar.serve.batching.forecast import Forecast
 
 OVERLAPPED_ROOM = 1024
 """Requests that a worker with `asyncCommunication` may have begun: TorchServe knows no bound."""
 
 
-def make_batcher(config: ModelConfig, capacity: int) -> Batcher:
-    """Return the batcher for `config`, for at most `capacity` requests that no worker has begun."""
+def make_batcher(config: ModelConfig, capacity: int, forecast: Forecast | None = None) -> Batcher:
+    """Return the batcher for `config`, for at most `capacity` requests that no worker has begun.
+
+    It goes by `forecast` where workers answer batch after batch; others cannot be predicted so.
+    """
     limits: dict[str, Any] = {
         "batch_size": config.batch_size,
         "max_delay": (config.max_batch_delay or 0) / 1000,
@@ -36,6 +40,11 @@ def make_batcher(config: ModelConfig, capacity: int) -> Batcher:
             **limits,
         )
     if mode == "plain":
-        return Batcher(capacity=capacity, **limits)
+        return Batcher(
+            capacity=capacity,
+            max_wait=(config.max_queue_delay or 0) / 1000,
+            forecast=forecast,
+            **limits,
+        )
     room = OVERLAPPED_ROOM if mode == "overlapped" else config.batch_size
     return OpenBatcher(capacity=capacity, room=room, **limits)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from hatch_mar.serve.batching.batcher import NUMBER_MASK, Batcher, Job, Seat
+from hatch_mar.serve.batching.batcher import Batcher
+from hatch_mar.serve.batching.jobs import NUMBER_MASK, Job, Seat
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -16,16 +16,17 @@ import uuid
 from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Self
 
 from hatch_mar.serve.batching.open_batcher import OpenBatcher
 from hatch_mar.serve.headers import HeaderBlock
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from hatch_mar.model.protocol import Request, Response
-    from hatch_mar.serve.batching.batcher import Job, Seat
+    from hatch_mar.serve.batching.jobs import Job, Seat
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,19 +121,12 @@ class SequenceBatcher(OpenBatcher):
     def offer(self, job: Job) -> bool:
         """Queue `job` behind the others of its sequence; False if there is no place."""
         if self.tickets and self._waiting() >= self._idle():
+            self.refused_tickets += 1
             return False
-        if not job.group:  # a describe: it belongs to no sequence
-            self._queue.append(job)
-            return True
-        group = self._groups.get(job.group)
-        if group is None:
-            if len(self._groups) >= self._max_sequences:
-                return False
-            deadline = job.arrived + self._timeout if self._timeout else math.inf
-            group = self._groups[job.group] = Group(job.arrived, deadline)
-        if group.finished or len(group.jobs) >= self._queue_size:
+        if not self._enqueue(job):
+            self.refused_full += 1
             return False
-        group.jobs.append(job)
+        self.next_deadline = min(self.next_deadline, job.deadline)
         return True
 
     @property
@@ -149,14 +143,6 @@ class SequenceBatcher(OpenBatcher):
     def awaited(self) -> bool:
         """Whether anybody waits for an answer."""
         return bool(self._waiting()) or any(seat.awaited for seat in self._all())
-
-    def cancel(self, job: Job) -> None:
-        """Take `job` out of its queue; if a worker holds it, its answer will be dropped."""
-        super().cancel(job)
-        group = self._groups.get(job.group)
-        if group is not None:
-            with suppress(ValueError):
-                group.jobs.remove(job)
 
     def leave(self, seat: Seat, started: int | None = None) -> list[Job]:
         """Unseat a worker that is gone, and what its handler knew of its sequences with it.
@@ -231,6 +217,33 @@ class SequenceBatcher(OpenBatcher):
                 times += [arrived + self.client_timeout] if self.client_timeout else []
                 times += [arrived + self.max_delay] if self.max_delay and self.is_free() else []
         return min(times)
+
+    def _enqueue(self, job: Job) -> bool:
+        if not job.group:  # a describe: it belongs to no sequence
+            self._queue.append(job)
+            return True
+        group = self._groups.get(job.group)
+        if group is None:
+            if len(self._groups) >= self._max_sequences:
+                return False
+            deadline = job.arrived + self._timeout if self._timeout else math.inf
+            group = self._groups[job.group] = Group(job.arrived, deadline)
+        if group.finished or len(group.jobs) >= self._queue_size:
+            return False
+        group.jobs.append(job)
+        return True
+
+    def _waiting_jobs(self) -> Iterable[Job]:
+        """Yield the jobs that no worker holds."""
+        return chain(self._queue, *(group.jobs for group in self._groups.values()))
+
+    def _take_out(self, job: Job) -> None:
+        """Let `job` wait no more, if no worker holds it."""
+        super()._take_out(job)
+        group = self._groups.get(job.group)
+        if group is not None:
+            with suppress(ValueError):
+                group.jobs.remove(job)
 
     def _waiting(self) -> int:
         return len(self._queue) + sum(len(group.jobs) for group in self._groups.values())

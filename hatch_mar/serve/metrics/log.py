@@ -34,7 +34,7 @@ from hatch_mar.serve.metrics.store import (
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from hatch_mar.serve.batching.batcher import Job
+    from hatch_mar.serve.batching.jobs import Job
 
 TS_METRICS, MODEL_METRICS = "TS_METRICS", "MODEL_METRICS"
 """TorchServe's names for the logs of the server's metrics and of handlers'."""

@@ -25,7 +25,7 @@ from hatch_mar.serve.metrics.config import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-    from hatch_mar.serve.batching.batcher import Job
+    from hatch_mar.serve.batching.jobs import Job
 
 logger = logging.getLogger("hatch_mar.serve")
 
