@@ -52,6 +52,7 @@ class BaseHandler:
         self.model_yaml_config: Mapping[str, Any] = {}
         self._runtime: Runtime | None = None
         self._source: Source | None = None
+        self._accelerated: Any = None
         self._count: int | None = None
         self._divisible: bool | None = None
 
@@ -78,11 +79,19 @@ class BaseHandler:
             self.model = self._load_torchscript_model(self.model_pt_path)
         else:
             self.model = self._runtime.load(source, self.device)
-        if "pt2" in self.model_yaml_config:
+        self._accelerate()
+        if self._accelerated is None and "pt2" in self.model_yaml_config:
             self.model = compile_model(self.model, self.model_yaml_config)
         logger.debug("loaded %s with the runtime %s on %s", source.weights, name, self.device)
         self.mapping = load_label_mapping(source.directory / MAPPING_FILE)
         self.initialized = True
+
+    def _accelerate(self) -> None:
+        """Let the model run as the section `cuda` says, if the config has one."""
+        if "cuda" in self.model_yaml_config and hasattr(self.context, "accelerate"):
+            self._accelerated = self.context.accelerate(self.model, self.device)
+            if self._accelerated is not None:
+                self.model = self._accelerated.model
 
     def _load_pickled_model(
         self,
@@ -115,6 +124,10 @@ class BaseHandler:
     @timed
     def inference(self, data: Any, *args: Any, **kwargs: Any) -> Any:
         """Return the model's output for `data`; further arguments go to the model."""
+        if self._accelerated is not None:
+            if self._accelerated.model is not self.model:  # a subclass has put another in its place
+                self._accelerate()
+            return self._accelerated(data, *args, **kwargs)
         return self._get_runtime().infer(self.model, data, self.device, *args, **kwargs)
 
     @timed

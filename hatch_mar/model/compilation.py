@@ -5,10 +5,19 @@
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
 import logging
-from collections.abc import Mapping
+import platform
+import sys
+from collections.abc import Mapping, MutableMapping
 from enum import StrEnum
 from typing import Any
+
+from hatch_mar.errors import WeightsError
+from hatch_mar.weights.cache import default_directory
+
+COMPILED_CODE = "TORCHINDUCTOR_CACHE_DIR"
+"""Where torch keeps what it compiled, Triton's kernels included."""
 
 logger = logging.getLogger("hatch_mar.model")
 
@@ -71,11 +80,32 @@ def read_options(config: Mapping[str, Any]) -> dict[str, Any] | None:
     return None if backend is not None and not check_valid_pt2_backend(backend) else options
 
 
-def compile_model(model: Any, config: Mapping[str, Any]) -> Any:
+def keep_compiled_code(config: Mapping[str, Any], environ: MutableMapping[str, str]) -> None:
+    """Have what torch compiles kept in our cache, so that the next start need not wait for it.
+
+    Where `environ` says already, or the cache cannot be written, nothing is changed. It has to be
+    called before torch is imported. Code of another torch, Python or kind of machine is not found
+    by its path, that of another GPU by torch itself.
+    """
+    if COMPILED_CODE in environ or read_options(config) is None:
+        return
+    try:
+        torch = importlib.metadata.version("torch")
+        kind = f"torch-{torch}-{sys.implementation.cache_tag}-{platform.machine()}"
+        directory = default_directory(environ) / "compiled" / kind
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except (OSError, WeightsError, importlib.metadata.PackageNotFoundError) as error:
+        logger.warning("pt2: compiled code is not kept for the next start: %s", error)
+        return
+    environ[COMPILED_CODE] = str(directory)
+
+
+def compile_model(model: Any, config: Mapping[str, Any], *, shapes: int = 0) -> Any:
     """Return `model`, compiled if `config` wants that; where it fails, as it was, with a warning.
 
     torch compiles when the first batch arrives. A backend that fails then is left out, too: torch
-    runs that part of the model as it is.
+    runs that part of the model as it is. Where batches have few `shapes`, it compiles for each of
+    them, unless `config` says otherwise.
 
     Raises:
         TypeError: `pt2` is neither a mapping nor a name.
@@ -83,6 +113,8 @@ def compile_model(model: Any, config: Mapping[str, Any]) -> Any:
     options = read_options(config)
     if options is None:
         return model
+    if shapes:
+        options.setdefault("dynamic", False)
     said = ", ".join(f"{key} {value}" for key, value in options.items()) or "torch's defaults"
     try:
         torch: Any = importlib.import_module("torch")
@@ -92,5 +124,6 @@ def compile_model(model: Any, config: Mapping[str, Any]) -> Any:
         logger.warning("compiling the model with %s failed, it runs as it is: %s", said, error)
         return model
     dynamo.config.suppress_errors = True
+    dynamo.config.recompile_limit = max(dynamo.config.recompile_limit, 2 * shapes)
     logger.info("compiled the model with %s", said)
     return compiled

@@ -18,6 +18,7 @@ from hatch_mar.model.rows import make_headers
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from hatch_mar.model.cuda.forward import Forward
     from hatch_mar.model.protocol import LoadOptions, OnPiece, Request, Response
 
 SERVER_VERSION = "0.12.0"
@@ -145,6 +146,8 @@ class Context:
         self.header_key_sequence_end = _sequence_header("END", "ts_request_sequence_end")
         self.trusted_pickle: Sequence[str] | None = None
         self.max_gpu_memory: int | None = None
+        self.forward: Forward | None = None
+        """How the model runs, if its config has a section `cuda`."""
         self.on_piece: OnPiece | None = None
         self.pieces: list[tuple[str, Response]] = []
         """Intermediate answers of this batch for which nobody listens."""
@@ -183,6 +186,20 @@ class Context:
             self.pieces += pieces
         else:
             self.on_piece(pieces)
+
+    def accelerate(self, model: Any, device: Any) -> Forward | None:  # noqa: ANN401 - torch's
+        """Return what to call in the place of `model`, which is on `device`.
+
+        None where the config has no section `cuda`, or the model is not one of torch.
+
+        Raises:
+            HandlerError: the device cannot do what the section wants.
+        """
+        from hatch_mar.model.cuda.opening import open_forward  # noqa: PLC0415 - few models need it
+
+        batch_size = self.system_properties["batch_size"]
+        self.forward = open_forward(model, device, self.model_yaml_config, batch_size or 1)
+        return self.forward
 
     def fork(self) -> Context:
         """Return a context for a batch of its own, beside others: handlers' extras are shared."""

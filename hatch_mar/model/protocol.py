@@ -178,6 +178,14 @@ class Servable(Protocol):
         """Answer `requests` as `predict` does, perhaps while other batches are being answered."""
         ...
 
+    def warm(self) -> None:
+        """Run the batches that would be slow the first time, if the config has a section `cuda`."""
+        ...
+
+    def describe_forward(self) -> dict[str, Any] | None:
+        """Return how the model runs, for JSON; None without a section `cuda`."""
+        ...
+
     def check_examples(self) -> None:
         """Run the golden examples, and raise `GoldenError` naming the first that differs."""
         ...

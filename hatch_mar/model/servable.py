@@ -124,6 +124,18 @@ class LoadedModel:
         """Hand every intermediate answer to `on_piece`; see `Servable.listen`."""
         self.context.on_piece = on_piece
 
+    def warm(self) -> None:
+        """Run every kind of batch once; see `Servable.warm`."""
+        if self.context.forward is not None:
+            from hatch_mar.model.cuda.warming import warm  # noqa: PLC0415 - few models need it
+
+            warm(self, self.context.forward, self._options)
+
+    def describe_forward(self) -> dict[str, Any] | None:
+        """Say how the model runs; see `Servable.describe_forward`."""
+        forward = self.context.forward
+        return None if forward is None else forward.describe()
+
     def check_examples(self) -> None:
         """Run the golden examples; see `Servable.check_examples`."""
         for example in self._options.examples:

@@ -4,23 +4,137 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
 
+import torch
+
+from hatch_mar.model.cuda.buckets import (
+    Form,
+    NotInRowsError,
+    choose_bucket,
+    cut,
+    measure,
+    pad,
+    resolve_buckets,
+)
+from hatch_mar.model.cuda.graphs import Graphs
+from hatch_mar.model.cuda.precision import TOLERANCES, Precision, lay_channels_last
+from hatch_mar.model.runtimes.modules import call_model, place
+
 if TYPE_CHECKING:
+    from hatch_mar.model.cuda.layer import Layer
     from hatch_mar.model.cuda.section import CudaOptions
+
+logger = logging.getLogger("hatch_mar.model")
 
 
 class Forward:
     """The model, called as its section `cuda` says.
 
-    Call it under `torch.inference_mode()`, on one stream, and from one thread.
+    One thread at a time calls it; its work goes to that thread's current stream. The output is the
+    caller's own: later batches do not touch it.
     """
 
-    def __init__(self, model: Any, *, options: CudaOptions) -> None:
-        """Run `model`."""
+    def __init__(
+        self,
+        model: Any,
+        *,
+        device: torch.device,
+        options: CudaOptions,
+        batch_size: int,
+        layer: Layer | None = None,
+    ) -> None:
+        """Run `model`, which is on `device`; `layer` is the device, unless that is the CPU.
+
+        Raises:
+            HandlerError: the device cannot compute so.
+        """
         self.model = model
-        self.options = options
+        self.buckets = resolve_buckets(options.buckets, batch_size)
+        """Lengths of the batches that the model sees; none: any."""
+        self._device = device
+        self._batch_size = batch_size
+        self._channels_last = options.channels_last
+        self._precision = Precision(options.precision, device)
+        self._graphs: Graphs | None = None
+        self._in_rows: bool | None = None
+        if options.channels_last:
+            model.to(memory_format=torch.channels_last)
+        if options.graphs and layer is not None:
+            tolerance = TOLERANCES[options.precision]
+            self._graphs = Graphs(layer, self._compute, tolerance=tolerance)
 
     def __call__(self, batch: Any, *args: Any, **kwargs: Any) -> Any:
-        """Return the output for `batch`: a tensor, a tuple (positional) or a mapping (keywords)."""
-        raise NotImplementedError
+        """Return the output for `batch`: a tensor, a tuple (positional) or a mapping (keywords).
+
+        With further arguments, and for what is not rows of tensors, there are no buckets.
+        """
+        with torch.inference_mode():
+            batch = place(batch, self._device)
+            if args or kwargs or not self.buckets:
+                return self._compute(self._lay_out(batch), *args, **kwargs)
+            form = measure(batch)
+            bucket = None if form is None else choose_bucket(self.buckets, form.length)
+            if form is not None and bucket is not None and self._gives_rows(batch, form):
+                try:
+                    return self._run_bucket(batch, form, bucket)
+                except NotInRowsError as error:
+                    self._give_buckets_up(error)
+            return self._compute(self._lay_out(batch))
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Lengths of batches to warm with, ascending."""
+        return self.buckets or tuple(sorted({1, self._batch_size}))
+
+    def describe(self) -> dict[str, Any]:
+        """Return, as JSON can say it, how the model runs: keys as in the section."""
+        told: dict[str, Any] = {"precision": self._precision.name}
+        if self._channels_last:
+            told["channelsLast"] = True
+        if self.buckets:
+            told["buckets"] = list(self.buckets)
+        if self._graphs is not None:
+            told["graphs"] = self._graphs.captured
+            told["withoutGraph"] = {str(size): why for size, why in self._graphs.refused.items()}
+        return told
+
+    def _run_bucket(self, batch: Any, form: Form, bucket: int) -> Any:
+        graphs = self._graphs
+        if graphs is not None and graphs.is_open(bucket):
+            graphs.capture(bucket, form.shape, self._lay_out(pad(batch, bucket)))
+        if graphs is not None and graphs.has(bucket, form.shape):
+            return graphs.replay(bucket, batch, form.length)
+        output = self._compute(self._lay_out(pad(batch, bucket)))
+        return cut(output, bucket, form.length)
+
+    def _compute(self, batch: Any, *args: Any, **kwargs: Any) -> Any:
+        with self._precision:
+            output = call_model(self.model, batch, *args, **kwargs)
+        return self._precision.restore(output)
+
+    def _lay_out(self, batch: Any) -> Any:
+        return lay_channels_last(batch) if self._channels_last else batch
+
+    def _gives_rows(self, batch: Any, form: Form) -> bool:
+        """Learn, from the first batch, whether all of an output is as long as its batch.
+
+        A batch of one tells: there nothing is as long by chance. Where one row is no bucket the
+        model may not take it, and two other lengths tell as much.
+        """
+        if self._in_rows is None:
+            first = cut(batch, form.length, 1)
+            try:
+                for size in self.buckets[:1] if self.buckets[0] == 1 else self.buckets[:2]:
+                    cut(self._compute(self._lay_out(pad(first, size))), size, 1)
+            except NotInRowsError as error:
+                self._give_buckets_up(error)
+            else:
+                self._in_rows = True
+        return bool(self._in_rows)
+
+    def _give_buckets_up(self, error: NotInRowsError) -> None:
+        self._in_rows = False
+        self.buckets = ()
+        logger.warning("cuda.buckets: %s; batches run as long as they are", error)

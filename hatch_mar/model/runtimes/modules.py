@@ -35,9 +35,18 @@ class ModuleRuntime:
     def infer(self, model: Any, batch: Any, device: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
         """Run `model` without gradients: a mapping gives keyword arguments, a tuple positional."""
         with torch.inference_mode():
-            if hasattr(batch, "to"):
-                return model(batch.to(device), *args, **kwargs)
-            batch = move(batch, device)
-            if isinstance(batch, Mapping):
-                return model(*args, **batch, **kwargs)
-            return model(*(batch if isinstance(batch, tuple) else (batch,)), *args, **kwargs)
+            return call_model(model, place(batch, device), *args, **kwargs)
+
+
+def place(batch: Any, device: Any) -> Any:  # noqa: ANN401 - see above
+    """Return `batch` on `device`."""
+    return batch.to(device) if hasattr(batch, "to") else move(batch, device)
+
+
+def call_model(model: Any, batch: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+    """Call `model`: a mapping gives keyword arguments, a tuple positional, before any others."""
+    if hasattr(batch, "to"):
+        return model(batch, *args, **kwargs)
+    if isinstance(batch, Mapping):
+        return model(*args, **batch, **kwargs)
+    return model(*(batch if isinstance(batch, tuple) else (batch,)), *args, **kwargs)

@@ -32,7 +32,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def load(value: dict[str, Any]) -> Servable:
-    """Load the model that the door's LOAD frame describes, and check its examples if it says so."""
+    """Load and warm the model that the door's LOAD frame describes; check its examples if told."""
     # Imported late, so that whatever is wrong with it reaches the door as a FAILED frame.
     from hatch_mar.model.loading import load as load_model  # noqa: PLC0415
     from hatch_mar.model.protocol import LoadOptions  # noqa: PLC0415
@@ -43,6 +43,7 @@ def load(value: dict[str, Any]) -> Servable:
 
         value["config"] = yaml.safe_load(text)
     servable: Servable = load_model(LoadOptions(**value))
+    servable.warm()
     if check_examples:
         servable.check_examples()
     return servable
@@ -142,7 +143,10 @@ def serve(
     # around them would stop the loop for tens of milliseconds at a time.
     gc.freeze()
     report = servable.report_device()
-    loaded = {"device": None if report is None else asdict(report)}
+    loaded = {
+        "device": None if report is None else asdict(report),
+        "cuda": servable.describe_forward(),
+    }
     sock.sendall(encode_json(Kind.LOADED, loaded))
     try:
         make_loop = choose_loop(mode, servable)

@@ -193,6 +193,13 @@ class Leader:
         """Answer `requests`, beside nothing else."""
         return self.predict(requests)
 
+    def warm(self) -> None:
+        """Do nothing: the ranks of a group would have to warm in step."""
+
+    def describe_forward(self) -> dict[str, Any] | None:
+        """Say how rank 0 runs its part."""
+        return self._part.describe_forward()
+
     def check_examples(self) -> None:
         """Do nothing: `lead` has had them checked."""
 
