@@ -55,7 +55,12 @@ class LineLog:
             self._until = 0
             self.add_line(text)
             return
-        self._collect(f"{self._stamp}{_MILLIS[int((now - self._second) * 1000)]}{text}\n")
+        lines = self._lines
+        if not lines:
+            self._loop.call_later(_FLUSH_AFTER, self.flush)
+        lines.append(f"{self._stamp}{_MILLIS[int((now - self._second) * 1000)]}{text}\n")
+        if len(lines) >= _FLUSH_AT:
+            self.flush()
 
     def _collect(self, line: str) -> None:
         lines = self._lines

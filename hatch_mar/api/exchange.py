@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from hatch_mar.api.access_log import describe
 from hatch_mar.api.answers import (
@@ -18,7 +18,7 @@ from hatch_mar.api.rows import read_single
 from hatch_mar.serve import HeaderBlock, Response
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from hatch_mar.api.targets import Target
     from hatch_mar.serve import Job
@@ -98,6 +98,16 @@ class House:
     """Header lines that the operator wants on every answer."""
 
 
+class Connection(Protocol):
+    """What an exchange belongs to."""
+
+    house: House
+
+    def send_ready(self, exchange: Exchange) -> None:
+        """Hear that the `output` of `exchange` has grown."""
+        ...
+
+
 class Exchange:
     """One request, from its head to its answer.
 
@@ -108,11 +118,10 @@ class Exchange:
     __slots__ = (
         "body",
         "broken",
+        "connection",
         "head",
-        "house",
         "job",
         "keep_alive",
-        "on_ready",
         "output",
         "ready",
         "request_id",
@@ -125,18 +134,16 @@ class Exchange:
     def __init__(
         self,
         head: Head,
+        connection: Connection,
         *,
         keep_alive: bool,
         started: float,
-        house: House,
-        on_ready: Callable[[Exchange], None],
     ) -> None:
-        """Begin at `started`, loop time; `on_ready` is called when `output` has grown."""
+        """Begin at `started`, monotonic time."""
         self.head = head
+        self.connection = connection
         self.keep_alive = keep_alive
         self.started = started
-        self.house = house
-        self.on_ready = on_ready
         self.request_id = next_request_id()
         self.body: bytes | bytearray = b""
         self.job: Job | None = None
@@ -169,7 +176,7 @@ class Exchange:
         self.job = None  # which knows this method: together they would wait for the collector
         body = response.body
         size = len(body)
-        house = self.house
+        house = self.connection.house
         if (
             response.status == 200  # noqa: PLR2004
             and self.keep_alive
@@ -183,7 +190,7 @@ class Exchange:
             self.status = 200
             self.output = (render_plain_head(self.request_id, size, house.more) + body,)
             self.ready = True
-            self.on_ready(self)
+            self.connection.send_ready(self)
         elif self.streams:
             self._end_stream(response)
         else:
@@ -193,7 +200,7 @@ class Exchange:
         """Take an intermediate answer: the first one decides status and headers."""
         if self.response_complete or self.ready:
             return
-        limit = self.house.response_limit
+        limit = self.connection.house.response_limit
         if not self.streams:
             answer = answer_response(piece, limit)
             if answer.is_ours:
@@ -204,7 +211,7 @@ class Exchange:
             self.break_off()
         else:
             self._add_chunk(piece.body)
-        self.on_ready(self)
+        self.connection.send_ready(self)
 
     def break_off(self) -> None:
         """End the stream here, so that the client sees that it is not whole."""
@@ -221,7 +228,7 @@ class Exchange:
             answer,
             self.request_id,
             keep_alive=self.keep_alive,
-            more=self.house.more,
+            more=self.connection.house.more,
             chunked=chunked,
         )
         self.output = [head]
@@ -238,21 +245,21 @@ class Exchange:
     def _end_stream(self, last: Response) -> None:
         """Append what the handler returned in the end, if it did not fail."""
         assert isinstance(self.output, list)
-        if last.error or len(last.body) > self.house.response_limit:
+        if last.error or len(last.body) > self.connection.house.response_limit:
             self.break_off()
         else:
             self._add_chunk(last.body)
             if self.head.knows_chunks and self.head.method != b"HEAD":
                 self.output.append(b"0\r\n\r\n")
             self.ready = True
-        self.on_ready(self)
+        self.connection.send_ready(self)
 
     def answer(self, answer: Answer) -> None:
         """Take any answer."""
         if answer.closes:
             self.keep_alive = False
         head = render_head(
-            answer, self.request_id, keep_alive=self.keep_alive, more=self.house.more
+            answer, self.request_id, keep_alive=self.keep_alive, more=self.connection.house.more
         )
         bodiless = self.head.method == b"HEAD" or answer.status in BODILESS
         self.send(answer.status, head, b"" if bodiless else answer.body)
@@ -262,4 +269,4 @@ class Exchange:
         self.status = status
         self.output = (head + body,) if len(body) <= _JOINED else (head, body)
         self.ready = True
-        self.on_ready(self)
+        self.connection.send_ready(self)

@@ -14,18 +14,18 @@ from __future__ import annotations
 
 import logging
 from collections import deque
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 import httptools
 
-from hatch_mar.api.answers import CONTINUE, TOO_LARGE, answer_error, make_error
+from hatch_mar.api.answers import CONTINUE, TOO_LARGE, answer_error
 from hatch_mar.api.exchange import Exchange, Head, House
 from hatch_mar.api.lane import StreamGuard, reset
-from hatch_mar.api.plain import PlainProtocol
-from hatch_mar.api.rows import read_form
-from hatch_mar.api.targets import Target, choose_model, find_target_of, merge_query
+from hatch_mar.api.repeat import RepeatProtocol
+from hatch_mar.api.submission import submit
+from hatch_mar.api.targets import Target, find_target_of
 from hatch_mar.errors import BadRequestError, RequestError
-from hatch_mar.serve import Part, Request
 
 if TYPE_CHECKING:
     import asyncio
@@ -44,7 +44,7 @@ _LINGER = 2.0
 """Seconds in which a client may still read the answer to a body that we refused."""
 
 
-class FastLane(PlainProtocol):
+class FastLane(RepeatProtocol):
     """One connection."""
 
     cycle: Any
@@ -55,8 +55,10 @@ class FastLane(PlainProtocol):
         super().__init__(**uvicorn)
         self._lane = lane
         more = "" if lane.cors is None else lane.cors.lines
-        self._house = House(response_limit=lane.max_response_size, more=more)
+        self.house = House(response_limit=lane.max_response_size, more=more)
         self._guard = StreamGuard(lane, self.loop, self._cut_off)
+        self._access_log = lane.access_log
+        self._count_response = lane.service.metrics.count_response
         self._idle_timeout = lane.idle_timeout
         self._in_flight: deque[Exchange] = deque()
         """In the order of their requests; the first one's answer is the next to leave."""
@@ -76,7 +78,7 @@ class FastLane(PlainProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin, with the idle timer running: a client may not connect and say nothing for ever."""
         super().connection_made(transport)  # type: ignore[arg-type]
-        self._used = self.loop.time()
+        self._used = monotonic()
         self._watch_idle(self._idle_timeout)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -132,7 +134,7 @@ class FastLane(PlainProtocol):
         busy = not self._is_idle()
         if busy and self._is_stalled():
             self._refuse(BadRequestError("The request's body has not come.", status=408))
-        rest = self._idle_timeout - (self.loop.time() - self._used)
+        rest = self._idle_timeout - (monotonic() - self._used)
         if busy or rest > 0:
             self._watch_idle(self._idle_timeout if busy else rest)
         else:
@@ -185,12 +187,30 @@ class FastLane(PlainProtocol):
 
     def on_message_complete(self) -> None:
         """Submit the request."""
+        self.in_message = False
         exchange = self._receiving
         if exchange is not None:
             self._receiving = None
-            self._submit(exchange)
+            submit(self._lane, exchange)
         elif not self._deaf:
             super().on_message_complete()
+
+    # What repeats the last request
+
+    def takes_more(self) -> bool:
+        """Tell whether another request may begin here, behind an answer that is not the last."""
+        cycle = self.cycle
+        if self._deaf or cycle is None:
+            return False
+        return cycle.response_complete or (isinstance(cycle, Exchange) and cycle.keep_alive)
+
+    def take_again(self, head: Head, body: bytes) -> None:
+        """Submit a request with the last one's head."""
+        exchange = self._open(head, keep_alive=not self._leaving)
+        exchange.body = body
+        submit(self._lane, exchange)
+        if len(self._in_flight) >= _MAX_PIPELINED:
+            self._breathe()
 
     # The lane
 
@@ -204,6 +224,7 @@ class FastLane(PlainProtocol):
             and head.raw == self._raw
             and head.method == method
         ):
+            self._met_again = head
             return head
         if not self._lane.predicts or method == b"OPTIONS":
             return None
@@ -214,16 +235,15 @@ class FastLane(PlainProtocol):
         self._head = Head(method, self.url, version, self._raw, target=target, client=self.client)
         return self._head
 
-    def _begin(self, head: Head) -> None:
-        exchange = Exchange(
-            head,
-            keep_alive=self.parser.should_keep_alive() and not self._leaving,
-            started=self.loop.time(),
-            house=self._house,
-            on_ready=self._send_ready,
-        )
+    def _open(self, head: Head, *, keep_alive: bool) -> Exchange:
+        exchange = Exchange(head, self, keep_alive=keep_alive, started=monotonic())
         self._in_flight.append(exchange)
-        self.cycle = self._receiving = exchange
+        self.cycle = exchange
+        return exchange
+
+    def _begin(self, head: Head) -> None:
+        keep_alive = self.parser.should_keep_alive() and not self._leaving
+        self._receiving = exchange = self._open(head, keep_alive=keep_alive)
         if head.content_length > self._lane.max_request_size:
             self._refuse_size(exchange)
         elif head.expects_continue and len(self._in_flight) == 1:
@@ -231,32 +251,7 @@ class FastLane(PlainProtocol):
         if len(self._in_flight) >= _MAX_PIPELINED:
             self._breathe()
 
-    def _submit(self, exchange: Exchange) -> None:
-        head, target = exchange.head, exchange.head.target
-        try:
-            if self._lane.tokens is not None:
-                self._lane.tokens.check("inference", head.authorization)
-            model = target.model
-            if head.media_type is not None:
-                parts = [Part("body", head.media_type, exchange.body)]
-            else:
-                parts = read_form(head.content_type, exchange.body)
-            if target.reads_query:
-                query = head.url.partition(b"?")[2]
-                parts = merge_query(query, parts)
-                model = model or choose_model(self._lane.service, query, parts)
-            request = Request(
-                exchange.request_id, head.headers, parts, target.url_path, target.explain
-            )
-            take = exchange.reply, exchange.take_piece
-            exchange.job = self._lane.service.submit(model or "", target.version, request, *take)
-        except RequestError as error:
-            exchange.answer(answer_error(error))
-        except Exception as error:  # a bug of ours must not look like the client's bad request
-            logger.exception("%s", head.log_entry)
-            exchange.answer(make_error(500, type(error).__name__, "internal error"))
-
-    def _send_ready(self, exchange: Exchange) -> None:
+    def send_ready(self, exchange: Exchange) -> None:
         """Write every answer whose turn has come, and what there is of the next one."""
         in_flight = self._in_flight
         if self.transport.is_closing():
@@ -270,7 +265,8 @@ class FastLane(PlainProtocol):
             if not exchange.keep_alive:
                 self._end()
                 return
-        self._go_on()
+        if in_flight or self.pipeline or self.flow.read_paused:
+            self._go_on()
 
     def _feed(self, exchange: Exchange) -> None:
         """Write the pieces that a stream has so far, if it is its turn."""
@@ -291,9 +287,9 @@ class FastLane(PlainProtocol):
             if not exchange.head.knows_chunks:
                 reset(self.transport)
         exchange.response_complete = True
-        self._used = now = self.loop.time()
-        status, log = exchange.status, self._lane.access_log
-        self._lane.service.metrics.count_response(status)
+        self._used = now = monotonic()
+        status, log = exchange.status, self._access_log
+        self._count_response(status)
         if log is not None:
             log.add(exchange.head.log_entry, status, now - exchange.started, exchange.request_id)
 
@@ -351,14 +347,8 @@ class FastLane(PlainProtocol):
         exchange = self._receiving
         if exchange is None:
             self._head = None
-            exchange = Exchange(
-                Head(b"", b"", "1.1", [], target=Target(model=None), client=self.client),
-                keep_alive=False,
-                started=self.loop.time(),
-                house=self._house,
-                on_ready=self._send_ready,
-            )
-            self._in_flight.append(exchange)
+            head = Head(b"", b"", "1.1", [], target=Target(model=None), client=self.client)
+            exchange = self._open(head, keep_alive=False)
         self._deaf = True
         self._receiving = None
         exchange.answer(answer_error(error))

@@ -29,12 +29,14 @@ class PlainProtocol(HttpToolsProtocol):
         """The headers of the latest request, as they were sent."""
         self._in_head = False
         self._head_size = 0
+        self.in_message = False
+        """Whether the parser is inside a request, and not between two."""
 
     def on_message_begin(self) -> None:
         """Begin a request: uvicorn's own preparations wait until we know that it is uvicorn's."""
         self.url = b""
         self._raw = []
-        self._in_head = True
+        self._in_head = self.in_message = True
         self._head_size = 0
 
     def on_header(self, name: bytes, value: bytes) -> None:

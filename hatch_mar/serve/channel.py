@@ -7,8 +7,9 @@ travel as one piece and are taken apart by whoever looks at them.
 from __future__ import annotations
 
 import struct
+from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from hatch_mar.model.protocol import Part, Request, Response
 from hatch_mar.serve.frames import Buffer, ChannelError, Kind, encode_frame
@@ -30,11 +31,40 @@ _BATCH = struct.Struct("<Idd")
 _REPLY = struct.Struct("<IHBIIIQ")
 """Number, status, flags, and the lengths of: phrase, content type, header block, body."""
 _LONGEST_PATH = 0xFFFF
+_SMALL = 4096
+"""Bytes of data that are better copied at once than carried along on their own."""
 _EXPLAIN, _DESCRIBE, _NO_EXPLAIN, _NO_PATH = 1, 2, 4, 8
 _ERROR, _HAS_CONTENT_TYPE = 1, 2
 
 
-class Batch(NamedTuple):
+class Cover:
+    """What requests with one head, and one part of one size, have in common when they travel."""
+
+    __slots__ = ("data", "flags", "headers", "path", "request", "size", "what")
+
+    def __init__(self, request: Request, part: Part, headers: HeaderBlock) -> None:
+        """Pack what requests like `request` will share."""
+        path = _encode_path(request)
+        self.request = request.url_path, request.explain, request.describe
+        self.what = part.name, part.content_type
+        self.size = _size(part.data)
+        self.flags = _flags(request)
+        self.headers = len(headers.blob)
+        self.path = len(path)
+        self.data = b"".join((path, headers.blob, _pack_name(part)))
+        """What comes between a request's id and the data of its part."""
+
+    def fits(self, request: Request, part: Part) -> bool:
+        """Tell whether another request, with the same headers, differs in its id and data only."""
+        return (
+            self.what == (part.name, part.content_type)
+            and self.request == (request.url_path, request.explain, request.describe)
+            and self.size == _size(part.data)
+        )
+
+
+@dataclass(slots=True)
+class Batch:
     """What a worker made of one batch."""
 
     numbers: Sequence[int]
@@ -51,29 +81,29 @@ def pack_request(number: int, request: Request) -> list[Buffer]:
     Raises:
         ChannelError: something in it cannot be sent: a zero byte in a header, an id of 64 KiB.
     """
+    parts, headers = request.parts, request.headers
     try:
-        explain, url_path = request.explain, request.url_path
-        ident, path = _encode(request.id), _encode(url_path or "")
-        headers = HeaderBlock.of(request.headers).blob
-        if len(path) > _LONGEST_PATH:
-            raise ChannelError(f"the path behind the model is over {_LONGEST_PATH} bytes long")
-        flags = _NO_EXPLAIN if explain is None else explain and _EXPLAIN
-        flags |= (request.describe and _DESCRIBE) | (url_path is None and _NO_PATH)
-        parts = request.parts
-        head = _REQUEST.pack(number, flags, len(ident), len(path), len(parts), len(headers))
-        pieces: list[Buffer] = [head, ident, path, headers]
-        for part in parts:
-            name, content_type, data = _encode(part.name), _encode(part.content_type), part.data
-            head = _PART.pack(len(name), len(content_type), _size(data))
-            pieces += (head, name, content_type, data)
+        if len(parts) != 1:
+            return _pack_form(number, request)
+        part = parts[0]
+        data = part.data
+        cover = headers.cover if isinstance(headers, HeaderBlock) else None
+        if cover is None or not cover.fits(request, part):
+            cover = _make_cover(request, part)
+        ident = request.id.encode("utf-8", "surrogatepass")
+        head = _REQUEST.pack(number, cover.flags, len(ident), cover.path, 1, cover.headers)
     except (struct.error, ValueError) as error:
         raise ChannelError(f"a request cannot be sent: {error}") from error
-    return pieces
+    if cover.size > _SMALL:
+        return [head + ident + cover.data, data]
+    return [b"".join((head, ident, cover.data, data))]
 
 
 def read_request_id(packed: Sequence[Buffer]) -> str:
     """Return the id of a request that `pack_request` has made ready."""
-    return str(packed[1], "utf-8", "replace")
+    head = memoryview(packed[0])
+    size = _REQUEST.unpack_from(head)[2]
+    return str(head[_REQUEST.size : _REQUEST.size + size], "utf-8", "replace")
 
 
 def encode_requests(packed: Iterable[list[Buffer]]) -> Iterator[bytes]:
@@ -81,9 +111,10 @@ def encode_requests(packed: Iterable[list[Buffer]]) -> Iterator[bytes]:
     pieces: list[Buffer] = [b""]
     count = size = 0
     for request in packed:
-        pieces += request
         count += 1
-        size += sum(map(len, request))
+        for piece in request:
+            pieces.append(piece)
+            size += len(piece)
         if size >= SOFT_LIMIT:
             pieces[0] = _COUNT.pack(count)
             yield encode_frame(Kind.PREDICT, pieces)
@@ -124,8 +155,7 @@ def decode_replies(payload: memoryview) -> Iterator[Batch]:
     Raises:
         ChannelError: the payload is not what `encode_replies` makes.
     """
-    position = 0
-    end = len(payload)
+    position, end = 0, len(payload)
     while position < end:
         try:
             count, started, seconds = _BATCH.unpack_from(payload, position)
@@ -191,6 +221,42 @@ def decode_forgotten(payload: memoryview) -> tuple[int, ...]:
     if len(payload) % _COUNT.size:
         raise ChannelError("a frame of numbers ends inside a number")
     return struct.unpack(f"<{len(payload) // _COUNT.size}I", payload)
+
+
+def _make_cover(request: Request, part: Part) -> Cover:
+    headers = HeaderBlock.of(request.headers)
+    headers.cover = cover = Cover(request, part, headers)
+    return cover
+
+
+def _pack_form(number: int, request: Request) -> list[Buffer]:
+    """Pack a request that has another number of parts than one."""
+    ident, path = _encode(request.id), _encode_path(request)
+    headers, parts = HeaderBlock.of(request.headers).blob, request.parts
+    sizes = len(ident), len(path), len(parts), len(headers)
+    pieces: list[Buffer] = [_REQUEST.pack(number, _flags(request), *sizes) + ident + path + headers]
+    for part in parts:
+        pieces += (_pack_name(part), part.data)
+    return pieces
+
+
+def _encode_path(request: Request) -> bytes:
+    path = _encode(request.url_path or "")
+    if len(path) > _LONGEST_PATH:
+        raise ChannelError(f"the path behind the model is over {_LONGEST_PATH} bytes long")
+    return path
+
+
+def _flags(request: Request) -> int:
+    explain, url_path = request.explain, request.url_path
+    flags = _NO_EXPLAIN if explain is None else explain and _EXPLAIN
+    return flags | (request.describe and _DESCRIBE) | (url_path is None and _NO_PATH)
+
+
+def _pack_name(part: Part) -> bytes:
+    """Pack all of a part but its data."""
+    name, content_type = _encode(part.name), _encode(part.content_type)
+    return _PART.pack(len(name), len(content_type), _size(part.data)) + name + content_type
 
 
 def _encode(text: str) -> bytes:

@@ -9,20 +9,25 @@ from hatch_mar.model.protocol import join_pieces
 from hatch_mar.serve.batching.jobs import NUMBER_MASK
 from hatch_mar.serve.batching.open_batcher import OpenBatcher
 from hatch_mar.serve.batching.sequences import SequenceBatcher
-from hatch_mar.serve.channel import Batch, decode_pieces, decode_replies
+from hatch_mar.serve.channel import decode_pieces, decode_replies
 from hatch_mar.serve.frames import ChannelError
 from hatch_mar.serve.refusal import desert
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from hatch_mar.model.protocol import Response
     from hatch_mar.serve.batching.batcher import Batcher
     from hatch_mar.serve.batching.jobs import Job, Seat
     from hatch_mar.serve.batching.record import BatchRecord
     from hatch_mar.serve.batching.sequences import SequenceHeaders
     from hatch_mar.serve.brakes import Brakes
+    from hatch_mar.serve.channel import Batch
     from hatch_mar.serve.metrics.store import Metrics
 
 logger = logging.getLogger("hatch_mar.serve")
+
+_LOST = "%s: a reply could not be delivered"
 
 
 class Delivery:
@@ -70,6 +75,18 @@ class Delivery:
             self._hand_on(held[number], response)
             self._end_sequences(response)
 
+    def answer_all(self, replies: Sequence[tuple[Job, Response]]) -> None:
+        """Give every job its answer; see `answer`."""
+        for job, response in replies:
+            if not (job.done or job.streams):
+                job.done = True
+                try:
+                    job.on_reply(response)
+                except Exception:
+                    logger.exception(_LOST, self._model)
+            else:
+                self.answer(job, response)
+
     def answer(self, job: Job, response: Response) -> None:
         """Give `job` its answer, if it has none and was not cancelled."""
         if not job.done:
@@ -79,7 +96,7 @@ class Delivery:
             try:
                 job.on_reply(response)
             except Exception:
-                logger.exception("%s: a reply could not be delivered", self._model)
+                logger.exception(_LOST, self._model)
 
     def desert(self, jobs: list[Job]) -> None:
         """Tell `jobs` that nobody will serve them."""
@@ -88,38 +105,41 @@ class Delivery:
 
     def _take_back(self, seat: Seat, batch: Batch, replies: list[tuple[Job, Response]]) -> None:
         """Match the replies of one batch with the jobs of its worker, and count them."""
-        jobs = self._match(seat, batch)
-        for job, response in zip(jobs, batch.responses, strict=True):
-            tally = job.tally
-            tally.inference += seat.since - job.arrived
-            tally.queue += batch.started - job.arrived
+        responses, started, seconds = batch.responses, batch.started, batch.seconds
+        now, metrics = seat.since, self._metrics
+        jobs = self._match(seat, batch.numbers, seconds)
+        for job, response in zip(jobs, responses, strict=True):
+            tally, arrived = job.tally, job.arrived
+            tally.inference += now - arrived
+            tally.queue += started - arrived
             replies.append((job, response))
             if self._sequences is not None:
                 self._end_sequences(response)
         if jobs:
-            self._metrics.queue_time = batch.started - jobs[-1].arrived
-            self._metrics.worker_thread_time = seat.since - batch.started - batch.seconds
-            if not batch.responses[0].error:
-                self._metrics.note_prediction(self._model, batch.seconds, jobs)
-                self._record.note(seat, jobs, batch.started, batch.seconds)
+            metrics.queue_time = started - jobs[-1].arrived
+            metrics.worker_thread_time = now - started - seconds
+            if not responses[0].error:
+                metrics.note_prediction(self._model, seconds, jobs)
+                self._record.note(seat, jobs, started, seconds)
             else:
                 self._record.failed += 1
 
-    def _match(self, seat: Seat, batch: Batch) -> list[Job]:
+    def _match(self, seat: Seat, numbers: Sequence[int], seconds: float) -> list[Job]:
         """Take the jobs of a batch from their worker: its oldest ones, if it keeps an order."""
         batcher = self._batcher
         if not batcher.ordered:
             assert isinstance(batcher, OpenBatcher)
             try:
-                return batcher.answered_some(seat, batch.numbers, batch.seconds)
+                return batcher.answered_some(seat, numbers, seconds)
             except KeyError as error:
                 raise ChannelError("a reply to a request that the worker does not hold") from error
-        numbers = [
-            job.number & NUMBER_MASK for job, _ in zip(seat.held, batch.numbers, strict=False)
-        ]
-        if numbers != batch.numbers:
-            raise ChannelError("a reply to another request than the one that is due")
-        return batcher.answered(seat, len(numbers), batch.seconds)
+        held = seat.held
+        for job, number in zip(held, numbers, strict=False):
+            if job.number & NUMBER_MASK != number:
+                raise ChannelError("a reply to another request than the one that is due")
+        if len(numbers) > len(held):
+            raise ChannelError("more replies than requests")
+        return batcher.answered(seat, len(numbers), seconds)
 
     def _hand_on(self, job: Job, response: Response) -> None:
         """Give one piece to its client; an error is the last that it hears."""

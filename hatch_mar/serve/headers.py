@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from math import inf, nan
-from typing import Self, overload
+from typing import TYPE_CHECKING, Self, overload
+
+if TYPE_CHECKING:
+    from hatch_mar.serve.channel import Cover
 
 DEADLINE_HEADER = "X-Deadline-Ms"
 """With it a client says for how many milliseconds from now on an answer is of use to it."""
@@ -20,13 +23,15 @@ class HeaderBlock(Sequence[tuple[str, str]]):
     the same header block again may use the same object again, and then nothing is encoded twice.
     """
 
-    __slots__ = ("_pairs", "_patience", "blob")
+    __slots__ = ("_pairs", "_patience", "blob", "cover")
 
     def __init__(self, blob: bytes = b"") -> None:
         """Wrap `blob`: UTF-8, each name and each value ended by a zero byte."""
         self.blob = blob
         self._pairs: tuple[tuple[str, str], ...] | None = None
         self._patience: float | None = None
+        self.cover: Cover | None = None
+        """What the last request with these headers was packed in."""
 
     @classmethod
     def of(cls, pairs: Sequence[tuple[str, str]]) -> HeaderBlock:

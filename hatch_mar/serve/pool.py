@@ -212,8 +212,7 @@ class Pool:
             # The worker first: it computes while we write to the clients.
             if self._batcher.waiting:
                 self._pump()
-            for job, response in replies:
-                self._delivery.answer(job, response)
+            self._delivery.answer_all(replies)
             self._look_idle()
 
     def on_pieces(self, seat: Seat, payload: memoryview) -> None:

@@ -176,7 +176,7 @@ class Batcher:
         excess = len(held) - self.room
         if excess > 0:
             self._ahead -= min(excess, count)
-        jobs = [held.popleft() for _ in range(count)]
+        jobs = [held.popleft()] if count == 1 else [held.popleft() for _ in range(count)]
         self._count(seat, count, seconds)
         return jobs
 
