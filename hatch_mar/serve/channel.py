@@ -7,9 +7,8 @@ travel as one piece and are taken apart by whoever looks at them.
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from hatch_mar.model.protocol import Part, Request, Response
 from hatch_mar.serve.frames import Buffer, ChannelError, Kind, encode_frame
@@ -63,8 +62,7 @@ class Cover:
         )
 
 
-@dataclass(slots=True)
-class Batch:
+class Batch(NamedTuple):
     """What a worker made of one batch."""
 
     numbers: Sequence[int]
