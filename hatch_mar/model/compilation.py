@@ -5,19 +5,10 @@
 from __future__ import annotations
 
 import importlib
-import importlib.metadata
 import logging
-import platform
-import sys
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any
-
-from hatch_mar.errors import WeightsError
-from hatch_mar.weights.cache import default_directory
-
-COMPILED_CODE = "TORCHINDUCTOR_CACHE_DIR"
-"""Where torch keeps what it compiled, Triton's kernels included."""
 
 logger = logging.getLogger("hatch_mar.model")
 
@@ -78,26 +69,6 @@ def read_options(config: Mapping[str, Any]) -> dict[str, Any] | None:
         options = dict(value)
     backend = options.get("backend")
     return None if backend is not None and not check_valid_pt2_backend(backend) else options
-
-
-def keep_compiled_code(config: Mapping[str, Any], environ: MutableMapping[str, str]) -> None:
-    """Have what torch compiles kept in our cache, so that the next start need not wait for it.
-
-    Where `environ` says already, or the cache cannot be written, nothing is changed. It has to be
-    called before torch is imported. Code of another torch, Python or kind of machine is not found
-    by its path, that of another GPU by torch itself.
-    """
-    if COMPILED_CODE in environ or read_options(config) is None:
-        return
-    try:
-        torch = importlib.metadata.version("torch")
-        kind = f"torch-{torch}-{sys.implementation.cache_tag}-{platform.machine()}"
-        directory = default_directory(environ) / "compiled" / kind
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except (OSError, WeightsError, importlib.metadata.PackageNotFoundError) as error:
-        logger.warning("pt2: compiled code is not kept for the next start: %s", error)
-        return
-    environ[COMPILED_CODE] = str(directory)
 
 
 def compile_model(model: Any, config: Mapping[str, Any], *, shapes: int = 0) -> Any:

@@ -46,7 +46,7 @@ def load(options: LoadOptions) -> LoadedModel:
         os.environ["HATCH_MAR_INSTALL_HOOKS"] = "0"
     os.environ["TS_DECODE_INPUT_REQUEST"] = str(options.decode_input_request).lower()
     if "cuda" in (options.config or {}):
-        from hatch_mar.model.compilation import keep_compiled_code  # noqa: PLC0415 - see above
+        from hatch_mar.model.cuda.inductor import keep_compiled_code  # noqa: PLC0415 - few need it
 
         keep_compiled_code(options.config or {}, os.environ)
     apply_memory_limit(options.gpu_id, options.max_gpu_memory)
