@@ -6,9 +6,10 @@ and a value whose type depends on the content type the client sent.
 
 from __future__ import annotations
 
-import json
 import logging
 from typing import TYPE_CHECKING, Any
+
+from hatch_mar.model.json_text import read_json
 
 if TYPE_CHECKING:
     from hatch_mar.model.protocol import Part, Request
@@ -33,7 +34,7 @@ def decode_value(part: Part) -> Any:  # noqa: ANN401 - JSON may say anything
     """
     if part.content_type == "application/json":
         try:
-            return json.loads(str(part.data, "utf-8"))
+            return read_json(part.data)
         except (ValueError, RecursionError) as error:
             logger.warning("%s: not JSON, passed on as bytes: %s", part.name, error)
     elif part.content_type.startswith("text"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import enum
 import io
 import json
 from typing import Any
@@ -12,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hatch_mar.model.context import RequestProcessor
-from hatch_mar.model.responses import encode, encode_json, make_responses
+from hatch_mar.model.responses import encode, make_responses
 
 scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text()
 keys = st.text() | st.integers() | st.booleans() | st.none() | st.floats()
@@ -27,21 +26,6 @@ json_values = st.recursive(
     ),
     max_leaves=30,
 )
-
-
-class Level(enum.IntEnum):
-    HIGH = 3
-
-
-@given(json_values)
-def test_json_is_written_as_the_standard_library_writes_it(value: Any) -> None:
-    assert encode_json(value) == json.dumps(value, indent=2)
-
-
-def test_subclasses_of_scalars_are_written_as_the_standard_library_writes_them() -> None:
-    numpy = pytest.importorskip("numpy")
-    value = {"level": Level.HIGH, "float64": numpy.float64(0.1), "nested": [Level.HIGH]}
-    assert encode_json(value) == json.dumps(value, indent=2)
 
 
 @given(json_values)
