@@ -9,12 +9,16 @@ import resource
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from benchmarks.processes import Started
 
 SCRIPT = Path(__file__).with_name("wrk.lua")
@@ -26,8 +30,19 @@ _POLL = 0.01
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Ask:
+    """One request: what is sent."""
+
+    body: bytes
+    content_type: str
+
+
+ECHO = Ask(body=BODY.encode(), content_type="application/json")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Load:
-    """What wrk saw in one go."""
+    """What the clients saw in one go."""
 
     rate: float
     """Requests a second."""
@@ -36,7 +51,7 @@ class Load:
     p99: float
     requests: int
     client_cpu: float
-    """CPU seconds of wrk itself."""
+    """CPU seconds of the clients themselves."""
 
 
 def need_wrk() -> None:
@@ -85,17 +100,42 @@ def check_answers(port: int, path: str, count: int = 64) -> None:
             sys.exit(f"wrong answer: {status} {answer!r} to {sent}")
 
 
-def press(port: int, path: str, *, connections: int, seconds: int) -> Load:
-    """Send the 80-byte body over `connections` kept-alive connections, each as fast as answered."""
+def check_each(
+    port: int, path: str, asks: Sequence[Ask], right: Callable[[int, bytes], bool]
+) -> None:
+    """Exit unless `right` says of the answer to each of `asks`, given its number, that it is so.
+
+    They are asked one at a time and then at once, so that an answer that went to somebody else
+    shows.
+    """
+
+    def answers_rightly(number: int) -> None:
+        status, answer = ask(port, path, asks[number].body, asks[number].content_type)
+        if status != http.client.OK or not right(number, answer):
+            sys.exit(f"wrong answer: {status} {answer[:1000]!r} to request {number} of {path}")
+
+    for number in range(len(asks)):
+        answers_rightly(number)
+    with ThreadPoolExecutor(len(asks)) as pool:
+        list(pool.map(answers_rightly, range(len(asks))))
+
+
+def press(port: int, path: str, request: Ask, connections: int, seconds: float) -> Load:
+    """Send `request` over `connections` kept-alive connections, each as fast as it is answered."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "-s", str(SCRIPT)]
-    report = subprocess.run(
-        [*command, f"http://127.0.0.1:{port}{path}"],
-        env={**os.environ, "BENCHMARK_BODY": BODY},
-        check=True,
-        capture_output=True,
-        text=True,
-    ).stdout
+    with tempfile.NamedTemporaryFile(prefix="hatch-mar-body-") as body:
+        body.write(request.body)
+        body.flush()
+        # wrk knows whole seconds only.
+        duration = f"-d{max(1, round(seconds))}s"
+        command = ["wrk", "-t1", f"-c{connections}", duration, "--timeout", "30s"]
+        report = subprocess.run(
+            [*command, "-s", str(SCRIPT), f"http://127.0.0.1:{port}{path}"],
+            env={**os.environ, "BENCHMARK_BODY": body.name, "BENCHMARK_TYPE": request.content_type},
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     seen = json.loads(report.splitlines()[-1])
     if seen["failed"] or not seen["requests"]:

@@ -11,13 +11,20 @@ import time
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 _STOP_WITHIN = 15.0
+
+
+class Process(NamedTuple):
+    """A process, by its id and by what it runs."""
+
+    pid: int
+    name: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +57,16 @@ class Started:
 
     def cpu(self) -> float:
         """Return the CPU seconds that the tree has used, ended children included."""
+        return sum(self.cpu_each().values())
+
+    def cpu_each(self) -> dict[Process, float]:
+        """Return the same of each process, in the order of their ids."""
         wanted = set(self.tree())
-        return sum(
-            sum(map(int, fields[11:15])) / _TICKS for pid, fields in _stats() if pid in wanted
-        )
+        return {
+            Process(pid, _program(pid)): sum(map(int, fields[11:15])) / _TICKS
+            for pid, fields in sorted(_stats())
+            if pid in wanted
+        }
 
 
 @contextmanager
@@ -116,3 +129,14 @@ def _pss(pid: int) -> int:
             if line.startswith("Pss:"):
                 return int(line.split()[1])
     return 0
+
+
+def _program(pid: int) -> str:
+    """Return what a process runs: a module, a script, or else the name of its program."""
+    with suppress(OSError):
+        arguments = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+        if arguments[1:2] == ["-m"]:
+            return arguments[2]
+        scripts = (Path(one).name for one in arguments[:4] if one.endswith(".py"))
+        return next(scripts, Path(arguments[0]).name)
+    return "?"

@@ -73,7 +73,7 @@ def run_ready(*, rounds: int, models: int) -> dict[str, Any]:
 
 def _write(directory: Path, name: str) -> Path:
     """Write the archive of an eager model with weights of its own."""
-    import torch  # noqa: PLC0415 - other benchmarks need none here
+    import torch
 
     weights = io.BytesIO()
     network = torch.nn.Sequential(

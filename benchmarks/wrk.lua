@@ -1,7 +1,9 @@
--- One fixed JSON body of 80 bytes; at the end one line of JSON, latencies in microseconds.
+-- One fixed body, from a file; at the end one line of JSON, latencies in microseconds.
+local file = assert(io.open(os.getenv("BENCHMARK_BODY"), "rb"))
 wrk.method = "POST"
-wrk.headers["Content-Type"] = "application/json"
-wrk.body = os.getenv("BENCHMARK_BODY")
+wrk.headers["Content-Type"] = os.getenv("BENCHMARK_TYPE")
+wrk.body = file:read("*a")
+file:close()
 
 done = function(summary, latency, requests)
   local wrong = summary.errors

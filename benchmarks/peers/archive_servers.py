@@ -5,17 +5,18 @@ from __future__ import annotations
 import socket
 import tempfile
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING
 
 from benchmarks.peers.python_servers import APPS, installed_versions
+from benchmarks.processes import free_port
 from sample_project import demo
 from tests.support.environment import WORK
 from tests.support.torchserve import TorchServeHome, install_torchserve
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
 ARCHIVE = WORK / "benchmarks" / "store" / "echo.mar"
@@ -44,14 +45,21 @@ def torchserve_home() -> TorchServeHome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TorchServePeer:
-    """TorchServe as pip installs it, with one worker."""
+    """TorchServe as pip installs it, with one worker for each archive."""
 
     name: str = "torchserve"
     quiet: bool = False
     """Whether its logs are off: it writes several lines for every request."""
-    path: str = "/predictions/echo"
+    archives: Mapping[str, Path] = field(default_factory=lambda: {"echo": ARCHIVE})
+    """Of each task; all in one directory."""
+    settings: Mapping[str, str] = field(default_factory=dict)
+    """More of config.properties."""
     warm_up: float = 10.0
     """Its JIT compiler needs that long."""
+
+    @property
+    def paths(self) -> Mapping[str, str]:
+        return _paths(self.archives)
 
     def prepare(self) -> Mapping[str, str]:
         return installed_versions(torchserve_home().python, ("torchserve", "torch"))
@@ -68,25 +76,34 @@ class TorchServePeer:
             "grpc_inference_port": others[2],
             "grpc_management_port": others[3],
             "default_workers_per_model": 1,
+            **self.settings,
         }
         lines = [f"{key}={value}" for key, value in settings.items()]
         (scratch / "config.properties").write_text("\n".join(lines))
         environment = [f"TMPDIR={temporary}", f"TEMP={temporary}"]
         program = str(torchserve_home().python.with_name("torchserve"))
         command = ["env", *environment, program, "--foreground", "--ncs", "--disable-token-auth"]
-        command += ["--ts-config", "config.properties", "--model-store", str(ARCHIVE.parent)]
-        command += ["--models", ARCHIVE.name]
+        (store,) = {archive.parent for archive in self.archives.values()}
+        command += ["--ts-config", "config.properties", "--model-store", str(store)]
+        command += ["--models", *(archive.name for archive in self.archives.values())]
         command += ["--log-config", str(APPS / "quiet-log4j2.xml")] if self.quiet else []
         return command
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HatchMarPeer:
-    """Ours, from a wheel of this checkout, with its defaults and one port."""
+    """Ours, from a wheel of this checkout, with its defaults."""
 
     name: str = "hatch-mar"
-    path: str = "/predictions/echo"
+    archives: Mapping[str, Path] = field(default_factory=lambda: {"echo": ARCHIVE})
+    """Of each task."""
+    options: Sequence[str] = ()
+    """More of `hatch-mar serve`."""
     warm_up: float = 2.0
+
+    @property
+    def paths(self) -> Mapping[str, str]:
+        return _paths(self.archives)
 
     def prepare(self) -> Mapping[str, str]:
         torchserve_home()  # makes the archive
@@ -95,4 +112,11 @@ class HatchMarPeer:
 
     def command(self, port: int, scratch: Path) -> list[str]:
         python = serve_digits().with_name("python")
-        return [str(python), "-m", "hatch_mar", "serve", str(ARCHIVE), "--port", str(port)]
+        archives = [str(archive) for archive in self.archives.values()]
+        others = [f"--{name}-port={free_port()}" for name in ("management", "metrics")]
+        serve = [str(python), "-m", "hatch_mar", "serve", *archives, "--port", str(port)]
+        return [*serve, *others, *self.options]
+
+
+def _paths(archives: Mapping[str, Path]) -> dict[str, str]:
+    return {task: f"/predictions/{archive.stem}" for task, archive in archives.items()}

@@ -10,14 +10,14 @@ if TYPE_CHECKING:
 
 
 class Peer(Protocol):
-    """A server with the echo handler, one worker, batch size 1."""
+    """A server with one worker for each of its tasks."""
 
     @property
     def name(self) -> str: ...
 
     @property
-    def path(self) -> str:
-        """Where it takes a POST."""
+    def paths(self) -> Mapping[str, str]:
+        """Where it takes a POST, for each task that it takes part in."""
         ...
 
     @property

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,10 +20,11 @@ class PythonServer:
     """A program in a virtual environment of its own."""
 
     name: str
-    path: str
+    paths: Mapping[str, str]
     requirements: tuple[str, ...]
     arguments: tuple[str, ...]
     """Of the environment's Python; `{port}` and `{apps}` are filled in."""
+    environ: Mapping[str, str] = field(default_factory=dict)
     warm_up: float = 2.0
 
     @property
@@ -36,7 +37,8 @@ class PythonServer:
 
     def command(self, port: int, scratch: Path) -> list[str]:
         filled = [argument.format(port=port, apps=APPS) for argument in self.arguments]
-        return [str(self.python), *filled]
+        environ = [f"{name}={value}" for name, value in self.environ.items()]
+        return ["env", *environ, str(self.python), *filled]
 
 
 def installed_versions(python: Path, requirements: tuple[str, ...]) -> dict[str, str]:
@@ -50,13 +52,13 @@ def installed_versions(python: Path, requirements: tuple[str, ...]) -> dict[str,
 
 ASYNCIO = PythonServer(
     name="asyncio-protocol",
-    path="/",
+    paths={"echo": "/"},
     requirements=("httptools",),
     arguments=("{apps}/asyncio_echo.py", "{port}"),
 )
 FASTAPI = PythonServer(
     name="fastapi",
-    path="/predict",
+    paths={"echo": "/predict"},
     requirements=("fastapi", "uvicorn[standard]"),
     # Without its access log, which it writes unless told otherwise: we time it at its best.
     arguments=(
@@ -70,13 +72,13 @@ FASTAPI = PythonServer(
 )
 LITSERVE = PythonServer(
     name="litserve",
-    path="/predict",
+    paths={"echo": "/predict"},
     requirements=("litserve", "python-multipart"),  # it imports the second and does not say so
     arguments=("{apps}/litserve_echo.py", "{port}"),
 )
 MOSEC = PythonServer(
     name="mosec",
-    path="/inference",
+    paths={"echo": "/inference"},
     requirements=("mosec",),
     arguments=("{apps}/mosec_echo.py", "--address=127.0.0.1", "--port={port}"),
 )
