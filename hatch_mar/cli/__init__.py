@@ -33,6 +33,7 @@ SUBCOMMANDS = (
     "schema",
     "serve",
     "shims",
+    "tune",
     "verify",
 )
 """Each is the object `command` of `hatch_mar.cli.<name>`."""

@@ -83,15 +83,21 @@ def try_out(archive: Archive, *, device: DeviceChoice, rounds: int = 0) -> Trial
     """
     root = make_root()
     try:
-        deployment = _prepare(archive, root, device)
+        deployment = prepare_trial(archive, root, device)
         settings = ServiceSettings(workers=1, device=device[0], check_examples=False)
-        with _own_stdout():
+        with own_stdout():
             return asyncio.run(_run(deployment, settings, rounds))
     finally:
         remove_rundirs(root)
 
 
-def _prepare(archive: Archive, root: Path, device: DeviceChoice) -> Deployment:
+def prepare_trial(archive: Archive, root: Path, device: DeviceChoice) -> Deployment:
+    """Make what a runner would start, on the device that was asked for.
+
+    Raises:
+        ArchiveError: the archive is broken.
+        WeightsError: weights that it refers to cannot be fetched.
+    """
     deployment = prepare(
         archive, root=root, cache=Cache(), watch=lambda each: told(each.target, each.size)
     )
@@ -156,7 +162,7 @@ def _compare(example: Example, expected: bytes, got: bytes) -> str | None:
 
 
 @contextmanager
-def _own_stdout() -> Iterator[None]:
+def own_stdout() -> Iterator[None]:
     """Keep standard output for what we say: workers, which inherit it, write to standard error."""
     sys.stdout.flush()
     kept = os.dup(1)

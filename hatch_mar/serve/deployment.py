@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from hatch_mar.archive.manifest import Manifest
     from hatch_mar.archive.modelconfig import ModelConfig
     from hatch_mar.archive.seal import Seal
+    from hatch_mar.serve.tuning import Tuning
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,5 +39,7 @@ class Deployment:
     workers: int | None = None
     """How many to start, whatever everybody else says; None: see `count_workers`."""
     loaded_at_startup: bool = True
+    tunings: tuple[Tuning, ...] = ()
+    """What batches were measured to cost, on whatever devices."""
     warnings: tuple[str, ...] = ()
     """What was shrugged at in the archive and its config, for the operator to read."""

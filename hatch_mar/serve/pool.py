@@ -22,6 +22,7 @@ from hatch_mar.serve.frames import ChannelError
 from hatch_mar.serve.headers import HeaderBlock
 from hatch_mar.serve.health import ModelHealth
 from hatch_mar.serve.refusal import expire, miss, mourn, refuse
+from hatch_mar.serve.tuning import find_cost
 from hatch_mar.serve.workforce import Workforce
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ class Pool:
         self._metrics = metrics
         self._loop = asyncio.get_running_loop()
         self.record = BatchRecord()
-        self.forecast = Forecast(self.record)
+        self.forecast = Forecast(self.record, find_cost(deployment, settings, placement))
         self._batcher = make_batcher(config, self.capacity, self.forecast)
         self._brakes = Brakes()
         self._sequences = (

@@ -24,6 +24,7 @@ from hatch_mar.archive.modelpath import lead_inside
 from hatch_mar.archive.unpack import unpack, unpack_extra_files
 from hatch_mar.errors import ArchiveError, OfflineError
 from hatch_mar.serve.deployment import Deployment
+from hatch_mar.serve.tuning import load_tunings
 from hatch_mar.weights.fetch import Progress, fetch
 from hatch_mar.weights.reference import Reference
 from hatch_mar.weights.upkeep import hold
@@ -129,7 +130,7 @@ def prepare(
     except BaseException:
         remove_rundir(directory)
         raise
-    return Deployment(
+    deployment = Deployment(
         name=served,
         version=version,
         directory=directory,
@@ -140,6 +141,7 @@ def prepare(
         url=url or archive.path.name,
         warnings=(*archive.warnings, *config.warnings),
     )
+    return load_tunings(deployment, archive.path)
 
 
 def _link_references(

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from hatch_mar.model.protocol import Request, Response
     from hatch_mar.serve.batching.jobs import Job
+    from hatch_mar.serve.batching.record import BatchRecord
     from hatch_mar.serve.deployment import Deployment
 
 logger = logging.getLogger("hatch_mar.serve")
@@ -230,6 +231,15 @@ class Service:
         except asyncio.CancelledError:
             self.cancel(job)
             raise
+
+    def record_of(self, model: str, version: str | None = None) -> BatchRecord:
+        """Return what was seen of the batches of a version, the default one if None.
+
+        Raises:
+            ModelNotFoundError: no such model.
+            ModelVersionNotFoundError: no such version.
+        """
+        return self._route(model, version).pool.record
 
     def describe(self, model: str, version: str | None = None) -> list[dict[str, Any]]:
         """Return TorchServe's describe objects: one version, the default one, or `"all"`.
