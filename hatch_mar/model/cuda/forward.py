@@ -12,6 +12,7 @@ import torch
 from hatch_mar.model.cuda.buckets import (
     Form,
     NotInRowsError,
+    change_tensors,
     choose_bucket,
     cut,
     measure,
@@ -21,6 +22,7 @@ from hatch_mar.model.cuda.buckets import (
 from hatch_mar.model.cuda.graphs import Graphs
 from hatch_mar.model.cuda.precision import TOLERANCES, Precision, lay_channels_last
 from hatch_mar.model.runtimes.modules import call_model, place
+from hatch_mar.model.tracebacks import summarise
 
 if TYPE_CHECKING:
     from hatch_mar.model.cuda.layer import Layer
@@ -59,6 +61,8 @@ class Forward:
         self._precision = Precision(options.precision, device)
         self._graphs: Graphs | None = None
         self._in_rows: bool | None = None
+        self._ahead: Any = None
+        self._ahead_is_due = options.aot_inductor
         if options.channels_last:
             model.to(memory_format=torch.channels_last)
         if options.graphs and layer is not None:
@@ -72,9 +76,11 @@ class Forward:
         """
         with torch.inference_mode():
             batch = place(batch, self._device)
-            if args or kwargs or not self.buckets:
+            if args or kwargs or not (self.buckets or self._ahead_is_due):
                 return self._compute(self._lay_out(batch), *args, **kwargs)
             form = measure(batch)
+            if form is not None and form.length and self._ahead_is_due:
+                self._compile_ahead(self._lay_out(batch))
             bucket = None if form is None else choose_bucket(self.buckets, form.length)
             if form is not None and bucket is not None and self._gives_rows(batch, form):
                 try:
@@ -93,6 +99,8 @@ class Forward:
         told: dict[str, Any] = {"precision": self._precision.name}
         if self._channels_last:
             told["channelsLast"] = True
+        if self._ahead is not None:
+            told["aotInductor"] = True
         if self.buckets:
             told["buckets"] = list(self.buckets)
         if self._graphs is not None:
@@ -110,9 +118,25 @@ class Forward:
         return cut(output, bucket, form.length)
 
     def _compute(self, batch: Any, *args: Any, **kwargs: Any) -> Any:
+        if self._ahead is not None:
+            return self._precision.restore(call_model(self._ahead, batch, *args, **kwargs))
         with self._precision:
             output = call_model(self.model, batch, *args, **kwargs)
         return self._precision.restore(output)
+
+    def _compile_ahead(self, batch: Any) -> None:
+        """Compile the model, or find what was compiled, for any number of rows like `batch`'s."""
+        from hatch_mar.model.cuda.ahead import compile_module  # noqa: PLC0415 - it loads a compiler
+
+        self._ahead_is_due = False
+        model = self._precision.bind(self.model)
+        try:
+            with torch.inference_mode(mode=False):
+                sample = change_tensors(batch, torch.clone)
+                self._ahead = compile_module(model, sample, self._device)
+        except Exception as error:  # noqa: BLE001 - a compiler may raise anything, and none must stop the model
+            why = summarise(error)
+            logger.warning("cuda.aotInductor: failed, the model runs as it is: %s", why)
 
     def _lay_out(self, batch: Any) -> Any:
         return lay_channels_last(batch) if self._channels_last else batch

@@ -46,17 +46,21 @@ def open_forward(
         return None
     import torch  # noqa: PLC0415 - others do without
 
-    from hatch_mar.model.cuda.forward import Forward  # noqa: PLC0415 - see above
+    from hatch_mar.model.cuda.buckets import resolve_buckets  # noqa: PLC0415 - see above
+    from hatch_mar.model.cuda.forward import Forward  # noqa: PLC0415
 
     if not isinstance(model, torch.nn.Module):
         reason = f"the model, a {type(model).__name__}, is compiled already"
         options = _leave_out(options, OF_MODULES, reason)
+        options = dataclasses.replace(options, aot_inductor=False)  # or it is in a package already
     layer = open_layer(device)
     if layer is None:
         options = _leave_out(options, {"graphs": "graphs"}, "there is no GPU here")
-    forward = Forward(model, device=device, options=options, batch_size=batch_size, layer=layer)
-    forward.model = compile_model(model, config, shapes=len(forward.buckets))
-    return forward
+    buckets = resolve_buckets(options.buckets, batch_size)
+    compiled = compile_model(model, config, shapes=len(buckets))
+    if compiled is not model:
+        options = _leave_out(options, {"aot_inductor": "aotInductor"}, "pt2 compiles the model")
+    return Forward(compiled, device=device, options=options, batch_size=batch_size, layer=layer)
 
 
 def _leave_out(options: CudaOptions, keys: Mapping[str, str], reason: str) -> CudaOptions:

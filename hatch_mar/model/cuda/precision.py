@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import functools
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -44,6 +45,21 @@ class Precision:
     def __exit__(self, *failure: object) -> None:
         """End it."""
         self._autocast.__exit__(*failure)  # type: ignore[arg-type]
+
+    def bind(self, model: torch.nn.Module) -> torch.nn.Module:
+        """Return a module with the signature of `model` that computes so wherever it is called."""
+        if self._dtype is None:
+            return model
+
+        @functools.wraps(model.forward)
+        def forward(*args: Any, **kwargs: Any) -> Any:
+            with self._autocast:
+                return model(*args, **kwargs)
+
+        bound = torch.nn.Module()
+        bound.model = model
+        bound.forward = forward
+        return bound
 
     def restore(self, output: Any) -> Any:
         """Return `output` with what autocast has made smaller as float32, which NumPy knows."""

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import logging
 import warnings
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 torch = pytest.importorskip("torch")
 
@@ -31,7 +34,8 @@ class Net(torch.nn.Module):  # type: ignore[misc, name-defined, unused-ignore]
             self.one, self.two = torch.nn.Linear(3, 8), torch.nn.Linear(8, 4)
 
     def forward(self, x: Any) -> Any:
-        self.lengths.append(len(x))
+        if not torch.compiler.is_exporting():
+            self.lengths.append(len(x))
         return self.two(torch.tanh(self.one(x)))
 
 
@@ -186,6 +190,35 @@ def test_compiled_code_is_made_for_each_bucket_and_no_more() -> None:
     for length in (3, 1, 2, 4, 3, 2, 1):
         assert torch.allclose(forward(rows(length)), model(rows(length)), atol=1e-6)
     assert len(compiled) == 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_model_is_compiled_ahead_with_the_first_batch(
+    precision: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: Any
+) -> None:
+    monkeypatch.setenv("HATCH_MAR_CACHE_DIR", str(tmp_path))
+    caplog.set_level(logging.INFO)
+    model = Net().eval()
+    forward = accelerate(model, aot_inductor=True, precision=precision, buckets=(4,))
+    for length in (3, 1, 8):
+        got = forward(rows(length))
+        assert got.dtype == torch.float32
+        assert torch.allclose(got, accelerate(model)(rows(length)), atol=0.05)
+    assert forward.describe()["aotInductor"] is True
+    assert caplog.text.count("cuda.aotInductor: compiled for cpu in ") == 1
+    assert len(list((tmp_path / "compiled" / "aotinductor").glob("*.pt2"))) == 1
+
+
+def test_what_cannot_be_compiled_ahead_runs_as_it_is(caplog: pytest.LogCaptureFixture) -> None:
+    class Branching(torch.nn.Module):  # type: ignore[misc, name-defined, unused-ignore]
+        def forward(self, x: Any) -> Any:
+            return x + 1 if x.sum().item() > 0 else x
+
+    forward = accelerate(Branching(), aot_inductor=True)
+    for _ in range(2):
+        assert forward(torch.ones(2, 3)).equal(torch.full((2, 3), 2.0))
+    assert caplog.text.count("cuda.aotInductor: failed, the model runs as it is: ") == 1
 
 
 class TestGraphs:
