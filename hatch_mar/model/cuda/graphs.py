@@ -88,12 +88,10 @@ class Graphs:
         Raises:
             RuntimeError: the device has failed.
         """
-        self._layer.synchronize()
         try:
-            self._captured[bucket] = self._record(shape, change_tensors(batch, torch.clone))
+            self._captured[bucket] = self._record(shape, batch)
         except Exception as error:  # noqa: BLE001 - a model may raise anything; the batch runs without
             reason = str(error) if isinstance(error, UnfitError) else summarise(_origin(error))
-            error.__traceback__ = None  # its frames hold what was allocated
         else:
             logger.info("cuda.graphs: batches of %d run as a graph", bucket)
             return
@@ -102,8 +100,10 @@ class Graphs:
         self.refused[bucket] = reason
         logger.warning("cuda.graphs: batches of %d run without a graph: %s", bucket, reason)
 
-    def _record(self, shape: Hashable, inputs: Any) -> Captured:
+    def _record(self, shape: Hashable, batch: Any) -> Captured:
+        inputs = change_tensors(batch, torch.clone)
         run = partial(self._run, inputs)
+        self._layer.synchronize()  # the inputs are there, and nobody else is at work
         with self._layer.on(self._layer.stream()):
             expected = [run() for _ in range(WARM_UPS)][-1]
         self._layer.synchronize()
@@ -139,5 +139,7 @@ def check_close(expected: Any, got: Any, tolerance: float) -> None:
 def _origin(error: BaseException) -> BaseException:
     """Return what went wrong first: ending a capture that failed fails, too."""
     while error.__context__ is not None:
+        error.__traceback__ = None  # its frames hold what was allocated
         error = error.__context__
+    error.__traceback__ = None
     return error
