@@ -53,6 +53,8 @@ class Management:
         default = f"{several}/set-default"
         answers = [
             ("GET", "/models", self.list_models),
+            # Before the descriptions: to them `batching` would be a version.
+            *(("GET", f"{path}/batching", self.explain_batching) for path in (one, several)),
             ("POST", "/models", self.register),
             *(("GET", path, self.describe) for path in (one, several, default)),
             *(("PUT", path, self.scale) for path in (one, several)),
@@ -89,6 +91,13 @@ class Management:
             path.get("version"),
             customized=_read_bool(request.query_params.get("customized"), default=False),
         )
+        return respond(make_json(found))
+
+    async def explain_batching(self, request: Request) -> Response:
+        """Answer `GET /models/{model}/batching` and `/models/{model}/{version}/batching`."""
+        self._guard.check(request.headers)
+        path = request.path_params
+        found = self._operations.explain_batching(path["model"], path.get("version"))
         return respond(make_json(found))
 
     async def register(self, request: Request) -> Response:

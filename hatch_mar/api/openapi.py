@@ -136,10 +136,19 @@ def _management_paths() -> dict[str, Any]:
         },
         "/models/{model_name}": _managing_one("", named),
         "/models/{model_name}/{model_version}": _managing_one("version_", versioned),
+        "/models/{model_name}/batching": _explaining("", named),
+        "/models/{model_name}/{model_version}/batching": _explaining("version_", versioned),
         "/models/{model_name}/{model_version}/set-default": {
             "put": {**default, "parameters": versioned}
         },
     }
+
+
+def _explaining(prefix: str, place: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    operation = _managing(
+        f"{prefix}explainBatching", "Why batches have the size that they have.", (200, 404, 500)
+    )
+    return {"get": {**operation, "parameters": place}}
 
 
 def _managing_one(prefix: str, place: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

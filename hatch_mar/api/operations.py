@@ -83,6 +83,14 @@ class Operations:
                 each["customizedMetadata"] = await self._ask(model, asked)
         return found
 
+    def explain_batching(self, model: str, version: str | None) -> dict[str, Any]:
+        """Return what is known of a version's batches, and why they are as they are.
+
+        Raises:
+            ModelNotFoundError, ModelVersionNotFoundError: there is none.
+        """
+        return self._service.explain_batching(model, version)
+
     async def _ask(self, model: str, version: str | None) -> dict[str, Any]:
         request = Request(id=next_request_id(), headers=(), parts=(), describe=True)
         response = await self._service.predict(model, version, request)

@@ -24,6 +24,7 @@ SUBCOMMANDS = (
     "completion",
     "diff",
     "doctor",
+    "explain-batching",
     "export",
     "init",
     "inspect",
@@ -36,7 +37,7 @@ SUBCOMMANDS = (
     "tune",
     "verify",
 )
-"""Each is the object `command` of `hatch_mar.cli.<name>`."""
+"""Each is the object `command` of `hatch_mar.cli.<name>`, its hyphens being underscores."""
 
 
 class Hallway(click.Group):
@@ -50,7 +51,7 @@ class Hallway(click.Group):
         """Return the subcommand `cmd_name`, or None if there is none."""
         if cmd_name not in SUBCOMMANDS:
             return None
-        command = importlib.import_module(f"hatch_mar.cli.{cmd_name}").command
+        command = importlib.import_module(f"hatch_mar.cli.{cmd_name.replace('-', '_')}").command
         assert isinstance(command, click.Command)
         return command
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from hatch_mar.errors import BadRequestError
 from hatch_mar.model.protocol import HALVED
 from hatch_mar.serve.batching.choice import make_batcher
+from hatch_mar.serve.batching.explanation import explain
 from hatch_mar.serve.batching.forecast import Forecast
 from hatch_mar.serve.batching.jobs import NUMBER_MASK, Job, Seat
 from hatch_mar.serve.batching.record import BatchRecord
@@ -168,6 +169,10 @@ class Pool:
             default=default,
         )
 
+    def explain_batching(self) -> dict[str, Any]:
+        """Say what batches were seen, what follows from them, and why they are as they are."""
+        return explain(self._batcher, self.record, self.forecast, time.monotonic())
+
     async def close(self, *, timeout: float) -> None:  # noqa: ASYNC109 - not a cancellation
         """Take nothing more, answer what was accepted for `timeout` seconds, end every worker.
 
@@ -270,6 +275,7 @@ class Pool:
         """Tell those whose deadline is over; what waited for them is not run."""
         for job in self._batcher.late(now):
             self.record.late += 1
+            self.record.compare(job, now)
             self._delivery.answer(job, miss())
 
     def _look_idle(self) -> None:

@@ -254,6 +254,17 @@ class Service:
             pools = [self._route(model, version).pool]
         return [describe_pool(pool) for pool in pools]
 
+    def explain_batching(self, model: str, version: str | None = None) -> dict[str, Any]:
+        """Return what is known of a version's batches (of the default one's if None), and why.
+
+        Raises:
+            ModelNotFoundError: no such model.
+            ModelVersionNotFoundError: no such version.
+        """
+        pool = self._route(model, version).pool
+        head = {"modelName": model, "modelVersion": pool.deployment.version}
+        return head | pool.explain_batching()
+
     def __contains__(self, key: tuple[str, str]) -> bool:
         """Say whether this (model, version) is served, or about to be."""
         name, version = key

@@ -75,6 +75,7 @@ class Simulation:
         self, cost: Cost, *, workers: int = 1, known: Cost | None = None, **limits: float
     ) -> None:
         self.cost = cost
+        self.delay = 0.0
         self.now = 100.0
         self.record = BatchRecord()
         limits = {"batch_size": 4, "capacity": 10_000, **limits}
@@ -107,11 +108,13 @@ class Simulation:
         while self.running and min(until for _, until, _ in self.running.values()) <= end:
             seat = min(self.running, key=lambda one: self.running[one][1])
             started, until, size = self.running.pop(seat)
-            self.now = seat.since = until
+            self.now = until
             jobs = self.batcher.answered(seat, size, until - started)
+            seat.since = until + self.delay
             self.record.note(seat, jobs, started, until - started)
+            seat.since = until
             self.waits += [started - job.arrived for job in jobs]
-            self.answered += [(job, until) for job in jobs]
+            self.answered += [(job, until + self.delay) for job in jobs]
             self.pump()
         self.now = end
 
@@ -237,3 +240,16 @@ def test_a_cost_that_was_given_is_used_until_batches_tell_better() -> None:
     fit = forecast.fit(1000)
     assert fit.source == "remembered"
     assert fit.seconds(4) == pytest.approx(0.008)
+
+
+def test_what_takes_longer_than_batches_cost_is_learned() -> None:
+    """The door is slow: answers are there only a while after the workers have made them."""
+    simulation = Simulation(COST)
+    simulation.delay = 0.08
+    simulation.load(2 * CAPACITY, 10, patience=0.25)
+    good = [job for job, answered in simulation.answered if answered <= job.deadline]
+    assert len(good) >= 0.8 * len(simulation.answered)
+    assert simulation.record.drift > 1.2
+    simulation.delay = 0
+    simulation.load(0.5 * CAPACITY, 10, patience=0.25)
+    assert simulation.record.drift < 1.2

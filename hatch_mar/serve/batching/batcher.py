@@ -267,14 +267,14 @@ class Batcher:
         now, deadline = job.arrived, job.deadline
         if self.client_timeout:
             deadline = min(deadline, now + self.client_timeout)
-        wait = self.predict_wait(now)
-        if wait:
-            if 0 < self.max_wait < wait:
-                return False
-            assert self._forecast is not None
+        forecast = self._forecast
+        if forecast is not None:
+            wait, drift = self.predict_wait(now), forecast.drift
             size = min(self.pending + 1, self.batch_size)
-            answer = wait + self._forecast.fit(now).seconds(size)
-            if answer > TRUST * (deadline - now):
+            job.expected = wait + forecast.fit(now).seconds(size)
+            if wait and 0 < self.max_wait < wait * drift:
+                return False
+            if wait and job.expected * drift > TRUST * (deadline - now):
                 return False
         self.next_deadline = min(self.next_deadline, job.deadline)
         return True

@@ -54,6 +54,11 @@ class Forecast:
         self._fit, self._fitted, self._fitted_at = fit, self._record.count, now
         return fit
 
+    @property
+    def drift(self) -> float:
+        """How many times longer than that requests take, at least once."""
+        return max(1.0, self._record.drift)
+
     def wait(self, now: float, seats: Sequence[Seat], pending: int, batch_size: int) -> float:
         """Return the seconds until a request that comes now would be begun.
 

@@ -40,6 +40,7 @@ class Job:
         "arrived",
         "deadline",
         "done",
+        "expected",
         "group",
         "number",
         "on_piece",
@@ -69,6 +70,8 @@ class Job:
         self.arrived = arrived
         self.deadline = inf
         """When its client does not want the answer any more."""
+        self.expected = 0.0
+        """The seconds that its answer was predicted to take; 0 where nobody asked."""
         self.done = False
         """Answered or cancelled: nobody wants to hear of it any more."""
         self.on_piece: Callable[[Response], None] | None = None

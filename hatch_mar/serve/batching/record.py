@@ -18,6 +18,9 @@ LATEST = 512
 """How many batches are remembered one by one."""
 WINDOW = 600.0
 """Seconds after which a batch tells nothing about today's load any more."""
+_SMOOTHING = 0.1
+_WORST = 10.0
+"""A prediction that is still worse by one is taken for so bad."""
 _POINTS = 8
 """So many of a batch's requests stand for all of them, where each one's time is asked for."""
 
@@ -83,6 +86,9 @@ class BatchRecord:
         self.failed = 0
         self.halved = 0
         """How often a worker ran a failed batch again in halves."""
+        self.drift = 1.0
+        """How many times longer than predicted requests take: a running mean of what was asked for.
+        What batches cost is not all there is: the door may be busy, and the machine."""
         self.late = 0
         """Requests whose deadline had passed before their answer."""
         self.expired = 0
@@ -99,6 +105,8 @@ class BatchRecord:
         last = jobs[-1]
         self.count += 1
         self.sizes[size] += 1
+        if last.expected:
+            self.compare(last, seat.since)
         self._latest.append(
             (
                 size,
@@ -112,6 +120,12 @@ class BatchRecord:
             )
         )
         seat.ended = started + seconds
+
+    def compare(self, job: Job, now: float) -> None:
+        """Learn from a job that was answered, or given up, now: it was predicted when it came."""
+        if job.expected:
+            ratio = min((now - job.arrived) / job.expected, _WORST)
+            self.drift += _SMOOTHING * (ratio - self.drift)
 
     def times(self) -> list[tuple[int, float]]:
         """Return (size, seconds in the handler) of the latest batches, oldest first."""
