@@ -17,7 +17,7 @@ CUDA_KEYS = (
         kind="string",
         choices=("float32", "bfloat16", "float16"),
         unless_set="`float32`: as the model is",
-        meaning="What torch may compute in, through its autocast. On the CPU `bfloat16` alone.",
+        meaning="What torch may compute in, through its autocast.",
     ),
     Key(
         name="channelsLast",
