@@ -89,7 +89,7 @@ def examine(environ: Mapping[str, str], directory: Path) -> Iterator[Finding]:
 
 def look_at_devices() -> Iterator[Finding]:
     """Yield the GPUs, the driver, and whether torch and the driver go together."""
-    from hatch_mar.serve.devices import discover, read_driver  # noqa: PLC0415 - see hatch_mar.cli
+    from hatch_mar.serve.devices.discovery import discover, read_driver  # noqa: PLC0415
 
     yield ok("processors", str(cpu_count()))
     driver, cuda = read_driver(), torch_cuda()
@@ -260,7 +260,8 @@ def _look_at_references(
 
 def _look_at_wishes(name: str, archive: Archive) -> Iterator[Finding]:
     from hatch_mar.archive.modelconfig import read_model_config  # noqa: PLC0415 - see hatch_mar.cli
-    from hatch_mar.serve.devices import Placement, discover  # noqa: PLC0415
+    from hatch_mar.serve.devices.discovery import discover  # noqa: PLC0415 - see hatch_mar.cli
+    from hatch_mar.serve.devices.placement import Placement  # noqa: PLC0415
 
     config = read_model_config(archive.config)
     devices = discover(os.environ)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from hatch_mar.serve.devices import measure
+from hatch_mar.serve.devices.discovery import measure
 
 if TYPE_CHECKING:
-    from hatch_mar.serve.devices import Device
+    from hatch_mar.serve.devices.discovery import Device
     from hatch_mar.serve.pool import Pool
     from hatch_mar.serve.slot import Slot
 
@@ -67,7 +67,23 @@ def _describe_slot(slot: Slot) -> dict[str, Any]:
         "pid": slot.pid or -1,
         "gpu": slot.device is not None,
         "gpuUsage": "N/A" if slot.device is None else _describe_usage(slot.device),
+        **_describe_report(slot),
     }
+
+
+def _describe_report(slot: Slot) -> dict[str, Any]:
+    """Return what TorchServe has no fields for: what a worker on a GPU says of its memory."""
+    report = slot.report
+    if slot.device is None or report is None:
+        return {}
+    described: dict[str, Any] = {"batchCap": report.batch_cap}
+    if report.memory is not None:
+        described["gpuMemory"] = {
+            "allocatedPeakMB": report.memory.allocated,
+            "reservedPeakMB": report.memory.reserved,
+            "totalMB": report.memory.total,
+        }
+    return described
 
 
 def _describe_usage(device: Device) -> str:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from hatch_mar.archive.modelconfig import ModelConfig
     from hatch_mar.serve.deployment import Deployment
-    from hatch_mar.serve.devices import Device, Placement
+    from hatch_mar.serve.devices.placement import Group, Placement
     from hatch_mar.serve.settings import ServiceSettings
 
 _LAUNCHED_TYPES = ("pp", "tp", "pptp")
@@ -105,18 +105,18 @@ def uses_gpu(deployment: Deployment, settings: ServiceSettings, placement: Place
 def make_launch(
     deployment: Deployment,
     settings: ServiceSettings,
-    device: Device | None,
+    group: Group,
     placement: Placement,
     *,
     model: str,
     ranks: int,
     check_examples: bool,
 ) -> Launch:
-    """Say how the processes of a slot are started whose worker runs on `device`, or on CPU."""
+    """Say how the processes of a slot are started whose worker runs on `group`, or on CPU."""
     options = make_options(
         deployment,
         settings,
-        gpu=device is not None,
+        gpu=bool(group),
         check_examples=check_examples,
         ranks=ranks,
     )
@@ -124,7 +124,7 @@ def make_launch(
         model=model,
         python=deployment.python or settings.python,
         directory=deployment.directory,
-        environ=make_environ(deployment, settings, device, placement, ranks),
+        environ=make_environ(deployment, settings, group, placement, ranks),
         options=options,
         startup_timeout=deployment.config.startup_timeout,
         retry_timeout=deployment.config.max_retry_timeout_in_sec,
@@ -196,25 +196,18 @@ def _as_yaml(raw: Mapping[str, Any]) -> str:
 def make_environ(
     deployment: Deployment,
     settings: ServiceSettings,
-    device: Device | None,
+    group: Group,
     placement: Placement,
     ranks: int = 0,
 ) -> dict[str, str]:
-    """Return a worker's environment: it sees its own device and no other.
+    """Return a worker's environment: it sees its own devices and no others.
 
-    A model that spreads itself over several GPUs (`parallelType`) sees all that we may use; one
-    that we start several processes of sees as many, from its device on. Where
-    NVML knows of no GPU nothing is hidden: there may be accelerators that it does not know.
+    Where NVML knows of no GPU nothing is hidden: there may be accelerators that it does not know.
     """
     environ = dict(settings.environ)
     if placement.devices:
-        visible = [] if device is None else [device]
-        if device is not None and deployment.config.parallel_type:
-            visible = placement.choose(deployment.config.device_ids, deployment.name)
-            start = visible.index(device) if ranks else 0
-            visible = (visible[start:] + visible[:start])[: ranks or None]
         environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
-        environ["CUDA_VISIBLE_DEVICES"] = ",".join(one.uuid for one in visible)
+        environ["CUDA_VISIBLE_DEVICES"] = ",".join(device.uuid for device in group)
     if ranks:
         threads = _whole((deployment.config.torchrun or {}).get("OMP_NUMBER_THREADS"), 1)
         environ["OMP_NUM_THREADS"] = str(threads)

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from hatch_mar.model.protocol import Request, Response
     from hatch_mar.serve.deployment import Deployment
-    from hatch_mar.serve.devices import Placement
+    from hatch_mar.serve.devices.placement import Placement
     from hatch_mar.serve.metrics.store import Metrics, Tally
     from hatch_mar.serve.process import Exit
     from hatch_mar.serve.settings import ServiceSettings
@@ -195,10 +195,23 @@ class Pool:
         """Name the model and the version."""
         return f"{self.deployment.name} {self.deployment.version}"
 
+    def on_start(self, slot: Slot) -> None:
+        """See to it that the slot has a device; see `Workforce.house`."""
+        self.workforce.house(slot)
+
+    def on_report(self, slot: Slot, ran_out: int) -> None:
+        """Hear how a worker gets along with its device."""
+        self.workforce.on_report(slot, ran_out)
+
+    def on_device_fault(self, slot: Slot, fault: str, *, loading: bool) -> None:
+        """Hear that the device of a worker failed."""
+        self.workforce.on_device_fault(slot, fault, loading=loading)
+
     def on_ready(self, slot: Slot) -> Seat:
         """Seat a worker that has just loaded the model, and give it what waits."""
         seat = self._batcher.join(time.monotonic())
         self._by_seat[seat] = slot
+        self.workforce.on_ready(slot)
         name = f"W-{slot.number}-{self.deployment.name}_{self.deployment.version}"
         self._metrics.set_load_time(name, slot.load_seconds)
         self._schedule()

@@ -14,7 +14,10 @@ from hatch_mar.errors import (
     ServiceUnavailableError,
 )
 from hatch_mar.serve.description import describe_pool
-from hatch_mar.serve.devices import Placement, discover
+from hatch_mar.serve.devices.discovery import Device, discover, read_free
+from hatch_mar.serve.devices.figures import collect_devices
+from hatch_mar.serve.devices.placement import Placement
+from hatch_mar.serve.devices.watch import Watch
 from hatch_mar.serve.health import Health
 from hatch_mar.serve.metrics.machine import Machine
 from hatch_mar.serve.metrics.store import Metrics, Tally
@@ -71,9 +74,13 @@ class Service:
         self._models: dict[str, ServedModel] = {}
         self._routes: dict[tuple[str, str | None], Route] = {}
         self._placement: Placement | None = None
+        self._watch: Watch | None = None
         if self.settings.system_metrics:
             machine = Machine(self.metrics.host_labels(), lambda: self._devices().devices)
             self.metrics.add_collector(machine.collect)
+        self.metrics.add_collector(
+            lambda: collect_devices(self._list_pools(), self._placement, self.metrics.hostname)
+        )
 
     async def register(self, deployment: Deployment) -> None:
         """Start the workers of `deployment`, and return when every one of them is ready.
@@ -100,6 +107,8 @@ class Service:
         model.versions[deployment.version] = pool
         model.default = model.default or deployment.version
         self._make_routes()
+        if pool.workforce.uses_gpu:
+            self._watch_devices()
         try:
             await pool.workforce.start()
         except BaseException:
@@ -316,15 +325,33 @@ class Service:
         From the moment of the call `submit` refuses. No process of ours is left afterwards.
         """
         self.closing = True
-        pools = [pool for model in self._models.values() for pool in model.versions.values()]
+        pools = self._list_pools()
         for pool in pools:
             pool.closing = True
         await asyncio.gather(*(pool.close(timeout=timeout) for pool in pools))
+        if self._watch is not None:
+            await self._watch.close()
+
+    def _list_pools(self) -> list[Pool]:
+        return [pool for model in self._models.values() for pool in model.versions.values()]
 
     def _devices(self) -> Placement:
         if self._placement is None:
-            self._placement = Placement(discover(self.settings.environ))
+            self._placement = Placement(discover(self.settings.environ), free=read_free)
+            self._placement.on_lost = self._evict
         return self._placement
+
+    def _watch_devices(self) -> None:
+        """Look after the GPUs from now on."""
+        if self._watch is None:
+            self._watch = Watch(self._devices())
+        self._watch.start()
+
+    def _evict(self, device: Device) -> None:
+        """End the workers on a device that is lost."""
+        reason = self._devices().lost[device.uuid]
+        for pool in self._list_pools():
+            pool.workforce.evict(device, reason)
 
     def _route(self, model: str, version: str | None) -> Route:
         route = self._routes.get((model, version))

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from hatch_mar import errors
 from hatch_mar.errors import ModelError, WorkerStartError
+from hatch_mar.model.protocol import DeviceReport
 from hatch_mar.serve.frames import Frame, Kind, decode_json, encode_json
 from hatch_mar.serve.health import WorkerHealth
 from hatch_mar.serve.process import Exit, WorkerProcess
@@ -29,7 +30,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from hatch_mar.serve.batching.jobs import Seat
-    from hatch_mar.serve.devices import Device
+    from hatch_mar.serve.devices.discovery import Device
+    from hatch_mar.serve.devices.placement import Group
     from hatch_mar.serve.output import Streams
 
 logger = logging.getLogger("hatch_mar.serve")
@@ -78,6 +80,14 @@ class Launch:
 class Crew(Protocol):
     """Whoever owns the slots."""
 
+    def on_start(self, slot: Slot) -> None:
+        """Hear that a process is about to be started; see to it that the slot has a device.
+
+        Raises:
+            ModelError: there is none.
+        """
+        ...
+
     def on_ready(self, slot: Slot) -> Seat:
         """Hear that the slot's process can answer; return where it sits."""
         ...
@@ -92,6 +102,14 @@ class Crew(Protocol):
 
     def on_samples(self, samples: list[dict[str, Any]]) -> None:
         """Take what a handler measured."""
+        ...
+
+    def on_report(self, slot: Slot, ran_out: int) -> None:
+        """Hear that `slot.report` is new, and that memory did not suffice `ran_out` times since."""
+        ...
+
+    def on_device_fault(self, slot: Slot, fault: str, *, loading: bool) -> None:
+        """Hear that CUDA's context or device failed (`fault`), perhaps while the model loaded."""
         ...
 
     def on_lost(self, seat: Seat, started: int, end: Exit) -> None:
@@ -114,12 +132,11 @@ def backoff() -> Iterator[int]:
 class Slot:
     """A slot and its process, if it has one."""
 
-    def __init__(
-        self, number: int, launch: Launch, crew: Crew, *, device: Device | None = None
-    ) -> None:
+    def __init__(self, number: int, launch: Launch, crew: Crew, *, devices: Group = ()) -> None:
         """Make a slot without a process; `number` is the worker's id in `describe`."""
         self.number = number
-        self.device = device
+        self.devices = devices
+        """The GPUs that are reserved for it; none on the CPU."""
         self.state = State.STARTING
         self.seat: Seat | None = None
         self.deaths = 0
@@ -129,6 +146,8 @@ class Slot:
         """The handler's own, where there was one."""
         self.started_at = ""
         self.load_seconds = 0.0
+        self.report: DeviceReport | None = None
+        """What the process said of its device last."""
         loop = asyncio.get_running_loop()
         self.loaded: asyncio.Future[None] = loop.create_future()
         """Done when the first process is ready, or has failed: that is final."""
@@ -143,6 +162,11 @@ class Slot:
         self._failure: dict[str, str] = {}
         self._pauses = backoff()
         self._trouble_since: float | None = None
+
+    @property
+    def device(self) -> Device | None:
+        """The GPU, or the first of several."""
+        return self.devices[0] if self.devices else None
 
     @property
     def pid(self) -> int | None:
@@ -178,10 +202,15 @@ class Slot:
 
     def start(self) -> None:
         """Start a process, which loads the model."""
-        launch = self._launch
         self._timer = None
         self._failure = {}
-        self.seat = None
+        self.seat = self.report = None
+        try:
+            self._crew.on_start(self)
+        except ModelError as error:
+            self._fail_start(str(error))
+            return
+        launch = self._launch
         self._spawned = time.monotonic()
         self.started_at = datetime.now().astimezone().strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
         try:
@@ -203,6 +232,10 @@ class Slot:
             options = {**options, "check_examples": False}
         self._process.send(encode_json(Kind.LOAD, options))
         self._timer = self._loop.call_later(launch.startup_timeout, self._on_startup_timeout)
+
+    def move(self, devices: Group, launch: Launch) -> None:
+        """Start the next process on other devices."""
+        self.devices, self._launch = devices, launch
 
     def send(self, data: bytes) -> None:
         """Send a frame to the process."""
@@ -251,11 +284,13 @@ class Slot:
                 self._crew.on_pieces(self.seat, frame.payload)
         elif frame.kind is Kind.SAMPLES:
             self._crew.on_samples(decode_json(frame.payload))
+        elif frame.kind is Kind.DEVICE:
+            self._take_report(decode_json(frame.payload))
         elif frame.kind is Kind.FAILED:
             # Of a group whose ranks fail one after the other, the first one knows why.
             self._failure = self._failure or decode_json(frame.payload)
         elif frame.kind is Kind.LOADED and self.state is State.LOADING:
-            self._on_loaded()
+            self._on_loaded(decode_json(frame.payload))
 
     def on_exit(self, end: Exit) -> None:
         """Hear how the process ended; start another one unless it was asked to end."""
@@ -269,20 +304,33 @@ class Slot:
             self._die()
             return
         self._note_death(process.pid, end)
+        fault = self._failure.get("fault", "")
+        if fault:
+            self._crew.on_device_fault(self, fault, loading=self.state is State.LOADING)
         if seat is not None:
             self._crew.on_lost(seat, process.started, end)
-        if self.loaded.done():
+        # What is wrong with a device is not the model's fault: it may load on another one.
+        if self.loaded.done() or fault == "device":
             self._plan_restart()
         else:
             self._die()
 
-    def _on_loaded(self) -> None:
+    def _take_report(self, value: dict[str, Any]) -> None:
+        before = 0 if self.report is None else self.report.out_of_memory
+        self.report = DeviceReport.from_dict(value)
+        if self.seat is not None:
+            self.seat.cap = self.report.batch_cap
+        self._crew.on_report(self, self.report.out_of_memory - before)
+
+    def _on_loaded(self, value: dict[str, Any]) -> None:
         self._cancel_timer()
         self.load_seconds = time.monotonic() - self._spawned
         self._pauses = backoff()
         self._trouble_since = None
         self._move(State.READY)
         self.seat = self._crew.on_ready(self)
+        if value.get("device"):
+            self._take_report(value["device"])
         if not self.loaded.done():
             self.loaded.set_result(None)
 

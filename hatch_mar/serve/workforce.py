@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import logging
 from typing import TYPE_CHECKING
 
 from hatch_mar.errors import ModelError
+from hatch_mar.serve.devices.advice import advise
 from hatch_mar.serve.launch import count_ranks, count_workers, make_launch, uses_gpu
 from hatch_mar.serve.slot import Crew, Slot, State
 
@@ -15,9 +17,13 @@ if TYPE_CHECKING:
 
     from hatch_mar.serve.batching.jobs import Seat
     from hatch_mar.serve.deployment import Deployment
-    from hatch_mar.serve.devices import Device, Placement
+    from hatch_mar.serve.devices.discovery import Device
+    from hatch_mar.serve.devices.placement import Group, Placement
     from hatch_mar.serve.health import ModelState
     from hatch_mar.serve.settings import ServiceSettings
+    from hatch_mar.serve.slot import Launch
+
+logger = logging.getLogger("hatch_mar.serve")
 
 STOP_SECONDS = 10.0
 """How long a worker that has nothing to do may take to leave."""
@@ -47,7 +53,12 @@ class Workforce:
         self.hopeless = True
         """Nobody will ever answer: there is no worker, and none will come."""
         self.uses_gpu = uses_gpu(deployment, settings, placement)
+        self.out_of_memory = 0
+        """How often the memory of a worker's device did not suffice."""
+        self._advised = False
+        self._limit = config.system_max_gpu_memory
         self._deployment = deployment
+        self._name = f"{deployment.name} {deployment.version}"
         self._settings = settings
         self._placement = placement
         self._crew = crew
@@ -83,16 +94,51 @@ class Workforce:
             await self._scale(minimum, maximum)
 
     def bury(self, slot: Slot) -> None:
-        """Give back the device of a slot that will have no worker any more."""
-        if slot.device is not None:
-            memory = self._deployment.config.system_max_gpu_memory
-            self._placement.release(slot.device, memory)
+        """Give back the devices of a slot that will have no worker any more."""
+        self._placement.release(slot.devices, self._limit)
         self.hopeless = all(one.state is State.DEAD for one in self.slots)
+
+    def house(self, slot: Slot) -> None:
+        """Give a slot another device if its own is lost.
+
+        Raises:
+            ModelError: there is none, or none with room.
+        """
+        lost = [str(device) for device in slot.devices if device.uuid in self._placement.lost]
+        if not lost:
+            return
+        (group,) = self._place(1)
+        self._placement.release(slot.devices, self._limit)
+        slot.move(group, self._make_launch(group, check_examples=not slot.loaded.done()))
+        there = ", ".join(map(str, group))
+        logger.warning("%s: worker %d moves to %s", self._name, slot.number, there)
+
+    def on_ready(self, slot: Slot) -> None:
+        """Hear that the worker of `slot` has loaded the model: nothing is wrong with its device."""
+        self._placement.acquit(slot.devices)
+
+    def evict(self, device: Device, reason: str) -> None:
+        """End the workers on a device that is lost; they are replaced elsewhere."""
+        for slot in self.staying:
+            if device in slot.devices:
+                slot.kill(f"{device} is lost: {reason}")
+
+    def on_device_fault(self, slot: Slot, fault: str, *, loading: bool) -> None:
+        """Hear that the worker of `slot` ended because its CUDA context or device failed."""
+        if loading and fault == "device":
+            self._placement.strike(slot.devices, slot.reason)
+        self._placement.on_doubt()
+
+    def on_report(self, slot: Slot, ran_out: int) -> None:
+        """Hear how a worker gets along with its device."""
+        self.out_of_memory += ran_out
+        self._advise(slot)
 
     async def close(self, *, grace: float) -> None:
         """End every worker: one that is busy at once, the others within `grace` seconds."""
         slots = list(self.slots)
         for slot in slots:
+            self._advise(slot)
             # What it holds now nobody waits for, or not any more.
             busy = slot.seat is not None and bool(slot.seat.held)
             slot.stop(0 if busy else min(grace, STOP_SECONDS))
@@ -136,8 +182,8 @@ class Workforce:
         if count <= 0:
             return []
         slots = [
-            self._make_slot(device, check_examples=check_examples and not position)
-            for position, device in enumerate(self._place(count))
+            self._make_slot(group, check_examples=check_examples and not position)
+            for position, group in enumerate(self._place(count))
         ]
         self.slots += slots
         self.hopeless = False
@@ -145,35 +191,49 @@ class Workforce:
             slot.start()
         return slots
 
-    def _place(self, count: int) -> Iterable[Device | None]:
-        """Reserve a device for each of `count` workers; None for one that runs on CPU.
+    def _place(self, count: int) -> Iterable[Group]:
+        """Reserve devices for each of `count` workers; none for one that runs on CPU.
 
         Raises:
             ModelError: they do not fit.
         """
         if not self.uses_gpu:
-            return [None] * count
+            return [()] * count
         config = self._deployment.config
+        # A model that spreads itself is given all that there are.
+        width = self._ranks or (len(self._placement.devices) if config.parallel_type else 1)
         return self._placement.place(
             self._deployment.name,
             count,
             device_ids=config.device_ids,
-            memory=config.system_max_gpu_memory,
-            stride=self._ranks or 1,
+            memory=self._limit,
+            width=width,
         )
 
-    def _make_slot(self, device: Device | None, *, check_examples: bool) -> Slot:
-        deployment = self._deployment
-        launch = make_launch(
-            deployment,
+    def _make_slot(self, group: Group, *, check_examples: bool) -> Slot:
+        launch = self._make_launch(group, check_examples=check_examples)
+        return Slot(next(_NUMBERS), launch, self._crew, devices=group)
+
+    def _make_launch(self, group: Group, *, check_examples: bool) -> Launch:
+        return make_launch(
+            self._deployment,
             self._settings,
-            device,
+            group,
             self._placement,
-            model=f"{deployment.name} {deployment.version}",
+            model=self._name,
             ranks=self._ranks,
             check_examples=check_examples,
         )
-        return Slot(next(_NUMBERS), launch, self._crew, device=device)
+
+    def _advise(self, slot: Slot) -> None:
+        """Say, once, if the model needs quite another amount of memory than it was promised."""
+        if self._advised or slot.report is None:
+            return
+        answered = 0 if slot.seat is None else slot.seat.answered
+        advice = advise(self._limit, slot.report.memory, answered=answered)
+        if advice:
+            self._advised = True
+            logger.warning("%s: worker %d: %s", self._name, slot.number, advice)
 
     def _dismiss(self, slots: list[Slot]) -> None:
         """Let workers answer what they hold, and leave."""
@@ -181,6 +241,7 @@ class Workforce:
             self._stop(slot, grace=self._deployment.config.response_timeout)
 
     def _stop(self, slot: Slot, *, grace: float) -> None:
+        self._advise(slot)
         if slot.seat is not None:
             self._retire(slot.seat)
         slot.stop(grace)

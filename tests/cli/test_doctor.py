@@ -19,7 +19,7 @@ from hatch_mar.cli.environment import (
     look_at_variables,
 )
 from hatch_mar.cli.old_names import MARK
-from hatch_mar.serve.devices import read_driver
+from hatch_mar.serve.devices.discovery import read_driver
 from tests.support.archives import write_mar
 from tests.support.builds import SAMPLE_PROJECT, Environment, copy_project, run
 

@@ -15,7 +15,14 @@ import pytest
 from hatch_mar.archive.modelconfig import read_model_config
 from hatch_mar.errors import ModelError
 from hatch_mar.serve import Deployment, ServiceSettings
-from hatch_mar.serve.devices import Device, Placement, discover, list_devices, measure, select
+from hatch_mar.serve.devices.discovery import (
+    Device,
+    discover,
+    list_devices,
+    measure,
+    select,
+)
+from hatch_mar.serve.devices.placement import STRIKES, Placement
 from hatch_mar.serve.launch import count_workers, make_environ, make_options, uses_gpu
 from hatch_mar.serve.metrics.machine import Machine
 
@@ -60,8 +67,8 @@ class TestVisible:
 
 class TestPlacement:
     def place(self, placement: Placement, count: int, ids: list[int] | None = None) -> list[int]:
-        devices = placement.place("m", count, device_ids=ids, memory=None)
-        return [device.index for device in devices]
+        groups = placement.place("m", count, device_ids=ids, memory=None)
+        return [device.index for (device,) in groups]
 
     def test_round_robin_over_all_models(self) -> None:
         placement = Placement(GPUS)
@@ -93,13 +100,123 @@ class TestPlacement:
         placement = Placement(GPUS[:1])
         with pytest.raises(ModelError):
             placement.place("a", 2, device_ids=None, memory=800)
-        assert placement.place("b", 1, device_ids=None, memory=800) == GPUS[:1]
+        assert placement.place("b", 1, device_ids=None, memory=800) == [(GPUS[0],)]
 
     def test_released_memory_is_there_again(self) -> None:
         placement = Placement(GPUS[:1])
-        (device,) = placement.place("a", 1, device_ids=None, memory=800)
-        placement.release(device, 800)
-        assert placement.place("b", 1, device_ids=None, memory=800) == [device]
+        (group,) = placement.place("a", 1, device_ids=None, memory=800)
+        placement.release(group, 800)
+        assert placement.place("b", 1, device_ids=None, memory=800) == [group]
+
+
+class TestRoom:
+    """Where memory is promised, a GPU without room loses its turn."""
+
+    def place(self, placement: Placement, memory: int, width: int = 1) -> list[int]:
+        (group,) = placement.place("m", 1, device_ids=None, memory=memory, width=width)
+        return [device.index for device in group]
+
+    def test_turns_are_kept_while_there_is_room(self) -> None:
+        placement = Placement(GPUS)
+        assert [self.place(placement, 300) for _ in range(4)] == [[0], [1], [2], [0]]
+
+    def test_the_emptiest_is_next_where_the_turn_has_no_room(self) -> None:
+        placement = Placement(GPUS)
+        assert [self.place(placement, size) for size in (900, 600, 500)] == [[0], [1], [2]]
+        assert self.place(placement, 450) == [2]
+
+    def test_a_worker_of_several_is_reserved_for_on_each(self) -> None:
+        placement = Placement(GPUS)
+        assert self.place(placement, 700, width=2) == [0, 1]
+        assert self.place(placement, 700) == [2]
+        with pytest.raises(ModelError, match="of which 700 MB are promised to other workers"):
+            self.place(placement, 400)
+
+    def test_several_have_room_on_each_or_are_elsewhere(self) -> None:
+        placement = Placement(GPUS)
+        placement.place("other", 1, device_ids=[1], memory=900)
+        assert self.place(placement, 500, width=2) == [2, 0]
+
+    def test_what_others_take_is_no_room(self) -> None:
+        free = [100.0, 800.0, 500.0]
+        placement = Placement(GPUS, free=lambda device: free[device.index])
+        assert self.place(placement, 600) == [1]
+        with pytest.raises(ModelError) as caught:
+            self.place(placement, 600)
+        assert (
+            "gpu:1 (1000 MB, of which 600 MB are promised to other workers and 200 MB taken by "
+            "other programs; 800 MB are free now); lower it"
+        ) in str(caught.value)
+
+    def test_what_ours_have_not_taken_yet_is_no_room_either(self) -> None:
+        free = [700.0]
+        placement = Placement(GPUS[:1], free=lambda _: free[0])
+        assert self.place(placement, 400) == [0]  # loads still: NVML sees nothing of it
+        with pytest.raises(ModelError):
+            self.place(placement, 400)
+        free[0] = 300.0
+        assert self.place(placement, 300) == [0]
+
+    def test_what_others_have_given_back_is_room(self) -> None:
+        free = [200.0]
+        placement = Placement(GPUS[:1], free=lambda _: free[0])
+        self.place(placement, 100)
+        free[0] = 900.0
+        assert self.place(placement, 800) == [0]
+
+    def test_memory_that_nobody_can_tell_is_not_refused(self) -> None:
+        placement = Placement([Device(index=0, uuid="GPU-thor")], free=lambda _: 0.0)
+        assert self.place(placement, 10_000) == [0]
+
+
+class TestLoss:
+    def place(self, placement: Placement, ids: list[int] | None = None) -> list[int]:
+        groups = placement.place("m", 3, device_ids=ids, memory=None)
+        return [device.index for (device,) in groups]
+
+    def test_a_lost_device_is_nobodys(self, caplog: pytest.LogCaptureFixture) -> None:
+        placement = Placement(GPUS)
+        placement.lose(GPUS[1], "NVML: GPU is lost")
+        assert self.place(placement) == [0, 2, 0]
+        assert self.place(placement, [1, 2]) == [2, 2, 2]
+        assert "gpu:1 (GPU-1aa) is lost: NVML: GPU is lost" in caplog.text
+
+    def test_where_no_other_may_be_used_the_reason_is_told(self) -> None:
+        placement = Placement(GPUS)
+        placement.lose(GPUS[1], "NVML: GPU is lost")
+        with pytest.raises(ModelError) as caught:
+            self.place(placement, [1])
+        assert str(caught.value) == (
+            "m: gpu:1 is lost (NVML: GPU is lost); there is no other GPU that it may use"
+        )
+
+    def test_one_that_is_back_is_used(self) -> None:
+        placement = Placement(GPUS)
+        placement.lose(GPUS[0], "for a while")
+        placement.regain(GPUS[0])
+        assert self.place(placement) == [0, 1, 2]
+
+    def test_workers_that_cannot_begin_one_after_the_other_show_it(self) -> None:
+        told: list[Device] = []
+        placement = Placement(GPUS)
+        placement.on_lost = told.append
+        for _ in range(STRIKES - 1):
+            placement.strike((GPUS[0],), "no CUDA-capable device is detected")
+        placement.acquit((GPUS[0],))
+        for _ in range(STRIKES):
+            assert not placement.lost
+            placement.strike((GPUS[0],), "no CUDA-capable device is detected")
+        assert told == [GPUS[0]]
+        assert placement.lost == {
+            "GPU-0aa": "3 workers in a row could not begin on it: "
+            "no CUDA-capable device is detected"
+        }
+
+    def test_of_several_devices_none_is_blamed(self) -> None:
+        placement = Placement(GPUS)
+        for _ in range(STRIKES):
+            placement.strike((GPUS[0], GPUS[1]), "no CUDA-capable device is detected")
+        assert not placement.lost
 
 
 class TestLaunch:
@@ -162,7 +279,7 @@ class TestLaunch:
     def test_a_worker_sees_its_own_device(self, make_deployment: Maker) -> None:
         settings = ServiceSettings(environ={"CUDA_VISIBLE_DEVICES": "2,1", "A": "b"})
         placement = Placement(GPUS)
-        environ = make_environ(make_deployment(), settings, GPUS[1], placement)
+        environ = make_environ(make_deployment(), settings, (GPUS[1],), placement)
         assert environ == {
             "A": "b",
             "CUDA_VISIBLE_DEVICES": "GPU-1aa",
@@ -173,30 +290,33 @@ class TestLaunch:
 
     def test_a_worker_on_the_cpu_sees_none(self, make_deployment: Maker) -> None:
         settings = ServiceSettings(environ={})
-        environ = make_environ(make_deployment(), settings, None, Placement(GPUS))
+        environ = make_environ(make_deployment(), settings, (), Placement(GPUS))
         assert environ["CUDA_VISIBLE_DEVICES"] == ""
 
-    def test_a_parallel_model_sees_all_it_may_use(self, make_deployment: Maker) -> None:
-        deployment = self.configured(make_deployment, parallelType="pp", deviceIds=[0, 2])
+    def test_a_worker_of_several_sees_those(self, make_deployment: Maker) -> None:
+        deployment = self.configured(make_deployment, parallelType="custom", deviceIds=[0, 2])
         settings = ServiceSettings(environ={})
-        environ = make_environ(deployment, settings, GPUS[0], Placement(GPUS))
+        environ = make_environ(deployment, settings, (GPUS[0], GPUS[2]), Placement(GPUS))
         assert environ["CUDA_VISIBLE_DEVICES"] == "GPU-0aa,GPU-2aa"
 
     def test_without_gpus_the_environment_stays(self, make_deployment: Maker) -> None:
         settings = ServiceSettings(environ={"A": "b"})
-        assert make_environ(make_deployment(), settings, None, Placement([])) == {"A": "b"}
+        assert make_environ(make_deployment(), settings, (), Placement([])) == {"A": "b"}
 
 
-class Nvml:
+class Nvml:  # tests.support.fake_nvml has one whose GPUs can be lost
     """NVIDIA's library where four GPUs are not quite as usual: handles are their own names.
 
     1 has fallen off the bus, 2 comes before 0 on it and is split, 3 shares the machine's memory.
     """
 
     NVML_DEVICE_MIG_ENABLE = 1
+    NVML_ERROR_GPU_IS_LOST = 15
+    NVML_ERROR_NOT_FOUND = 6
+    NVML_ERROR_RESET_REQUIRED = 16
 
     class NVMLError(Exception):
-        pass
+        value = 3
 
     def nvmlDeviceGetCount(self) -> int:  # noqa: N802 - the library's names, here and below
         return 4
@@ -266,7 +386,7 @@ def test_real_gpus_are_found_without_a_context() -> None:
     assert usage is not None
     assert 0 <= usage.memory_share <= 100
     probe = (
-        "from hatch_mar.serve.devices import discover; discover({}); import sys;"
+        "from hatch_mar.serve.devices.discovery import discover; discover({}); import sys;"
         "assert 'torch' not in sys.modules;"
         "print(any('libcuda.so' in line for line in open('/proc/self/maps')))"
     )

@@ -19,7 +19,8 @@ from hatch_mar.archive.modelconfig import read_model_config
 from hatch_mar.archive.seal import Example, Seal
 from hatch_mar.errors import HandlerError, ModelError, WorkerStartError
 from hatch_mar.serve import Deployment, Response, Service, ServiceSettings
-from hatch_mar.serve.devices import Device, Placement
+from hatch_mar.serve.devices.discovery import Device
+from hatch_mar.serve.devices.placement import Placement
 from hatch_mar.serve.launch import count_ranks, make_environ, make_options
 
 Maker = Callable[..., Deployment]
@@ -401,8 +402,8 @@ def test_ranks_that_cannot_be(
 def test_groups_share_the_gpus_out(make_deployment: Maker) -> None:
     deployment = configured(make_deployment, {"parallelType": "tp", "parallelLevel": 2})
     placement, settings = Placement(GPUS), ServiceSettings(environ={})
-    firsts = placement.place("m", 2, device_ids=None, memory=None, stride=2)
-    environs = [make_environ(deployment, settings, one, placement, 2) for one in firsts]
+    groups = placement.place("m", 2, device_ids=None, memory=None, width=2)
+    environs = [make_environ(deployment, settings, one, placement, 2) for one in groups]
     assert [one["CUDA_VISIBLE_DEVICES"] for one in environs] == ["GPU-0,GPU-1", "GPU-2,GPU-3"]
     assert environs[0]["OMP_NUM_THREADS"] == "1"
     assert environs[0]["GLOO_SOCKET_IFNAME"] == environs[0]["NCCL_SOCKET_IFNAME"]
@@ -411,7 +412,7 @@ def test_groups_share_the_gpus_out(make_deployment: Maker) -> None:
 def test_what_the_operator_set_stays(make_deployment: Maker) -> None:
     deployment = configured(make_deployment, {"parallelType": "tp", "parallelLevel": 2})
     settings = ServiceSettings(environ={"NCCL_SOCKET_IFNAME": "eth0"})
-    environ = make_environ(deployment, settings, None, Placement([]), 2)
+    environ = make_environ(deployment, settings, (), Placement([]), 2)
     assert environ["NCCL_SOCKET_IFNAME"] == "eth0"
 
 

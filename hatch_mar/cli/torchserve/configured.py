@@ -155,7 +155,7 @@ def _environ(properties: Properties, environ: Mapping[str, str]) -> dict[str, st
         if name != f"ts_request_sequence_{part}":
             visible[f"TS_REQUEST_SEQUENCE_{part.upper()}"] = name
     if properties.number_of_gpu is not None:
-        from hatch_mar.serve.devices import discover  # noqa: PLC0415 - see hatch_mar.cli
+        from hatch_mar.serve.devices.discovery import discover  # noqa: PLC0415 - see hatch_mar.cli
 
         devices = discover(visible)[: max(0, properties.number_of_gpu)]
         visible["CUDA_VISIBLE_DEVICES"] = ",".join(device.uuid for device in devices)
@@ -164,7 +164,7 @@ def _environ(properties: Properties, environ: Mapping[str, str]) -> dict[str, st
 
 def _count_cores(environ: Mapping[str, str]) -> int | None:
     """Return how many workers TorchServe starts on a machine without GPUs; None with them."""
-    from hatch_mar.serve.devices import discover  # noqa: PLC0415 - see hatch_mar.cli
+    from hatch_mar.serve.devices.discovery import discover  # noqa: PLC0415 - see hatch_mar.cli
 
     return None if discover(environ) else os.cpu_count()
 

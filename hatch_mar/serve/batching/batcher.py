@@ -153,7 +153,8 @@ class Batcher:
         idle = False
         for seat in self.seats:
             if not seat.held:
-                count = self._releasable(now, self.batch_size)
+                most = seat.cap or self.batch_size
+                count = self._releasable(now, most, most)
                 if not count:
                     idle = True
                     break
@@ -306,12 +307,15 @@ class Batcher:
         """Count the workers that have nothing to do."""
         return sum(not seat.held for seat in self.seats)
 
-    def _releasable(self, now: float, limit: int) -> int:
-        """Count the jobs at the head of the queue that may leave together, at most `limit`."""
+    def _releasable(self, now: float, limit: int, full: int) -> int:
+        """Count the jobs at the head of the queue that may leave together, at most `limit`.
+
+        Fewer than `full` wait for company, if the author wants that.
+        """
         count = min(len(self._queue), limit)
         if (
             self.max_delay
-            and count < self.batch_size
+            and count < full
             and count
             and now < self._queue[0].arrived + self.max_delay
         ):
@@ -331,9 +335,10 @@ class Batcher:
         rooms = [(self._room(seat), seat) for seat in self.seats]
         for position, (room, seat) in enumerate(rooms):
             share = -(-len(self._queue) // (len(rooms) - position))
-            if self.batch_size > 1:
-                share = -(-share // self.batch_size) * self.batch_size
-            count = self._releasable(now, min(room, share)) if room > 0 else 0
+            most = seat.cap or self.batch_size
+            if most > 1:
+                share = -(-share // most) * most
+            count = self._releasable(now, min(room, share), most) if room > 0 else 0
             if count:
                 jobs = self._give(seat, count)
                 _add(orders, seat, jobs)
@@ -344,7 +349,7 @@ class Batcher:
         """How many requests more `seat` may hold although it is busy."""
         limit = int(AHEAD_SECONDS / seat.item_time) if seat.item_time else 0
         if len(self.seats) == 1:
-            limit = max(limit, 2 * self.batch_size)
+            limit = max(limit, 2 * (seat.cap or self.batch_size))
         return limit - len(seat.held)
 
 

@@ -85,7 +85,7 @@ class Job:
 class Seat:
     """What is known of one worker that can answer."""
 
-    __slots__ = ("answered", "braked", "ended", "held", "item_time", "since")
+    __slots__ = ("answered", "braked", "cap", "ended", "held", "item_time", "since")
 
     def __init__(self) -> None:
         """Start idle, its speed unknown."""
@@ -101,6 +101,8 @@ class Seat:
         """When it was through with the last batch that it has answered."""
         self.braked = False
         """Whether it waits for a client that does not keep up: it cannot answer then."""
+        self.cap = 0
+        """The most requests that fit into a batch of its own; 0: it has said nothing."""
 
     @property
     def awaited(self) -> bool:

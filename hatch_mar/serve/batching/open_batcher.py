@@ -31,7 +31,8 @@ class OpenBatcher(Batcher):
         while self._queue:
             seat = min(self.seats, key=lambda one: len(one.held), default=None)
             space = 0 if seat is None else self.room - len(seat.held)
-            count = self._releasable(now, min(space, self.batch_size)) if space > 0 else 0
+            most = self.batch_size if seat is None else seat.cap or self.batch_size
+            count = self._releasable(now, min(space, most), most) if space > 0 else 0
             if seat is None or not count:
                 break
             if not seat.held:

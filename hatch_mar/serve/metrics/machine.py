@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from hatch_mar.serve.devices import Device, measure
+from hatch_mar.serve.devices.discovery import Device, measure
 from hatch_mar.serve.metrics.store import Family, Labels, gauge
 
 if TYPE_CHECKING:

@@ -36,6 +36,8 @@ LEGACY = (
     "ts_inference_latency_microseconds",
     "ts_queue_latency_microseconds",
 )
+OWN_PREFIX = "hatch_mar_"
+"""What we measure beyond TorchServe begins so, and is published whatever is declared."""
 MICROSECONDS, MILLISECONDS = 1e6, 1e3
 PREDICTION_TIME = "PredictionTime"
 _BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
@@ -160,6 +162,9 @@ class Metrics:
         found = {family.name: family for family in self.measure()}
         for name, spec in self.config.frontend.items():
             yield self._publish(spec, found.get(name))
+        for name, family in sorted(found.items()):
+            if name.startswith(OWN_PREFIX) and family.samples:
+                yield family
         for model, seconds in self._prediction_times.items():
             if PREDICTION_TIME in self._own and not self._each_prediction:
                 labels = model, "Model", self.hostname

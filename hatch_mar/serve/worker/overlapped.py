@@ -44,6 +44,9 @@ class OverlappedLoop(Loop):
             while self._failure is None and not (self._stopping and not self._tasks):
                 await woken.wait()
                 woken.clear()
+                if self._servable.device_lost:
+                    self._failure = DeviceLostError()
+                    break  # what comes now another worker can answer
                 self._receive_all()
                 while self._held:
                     batch = self._take()

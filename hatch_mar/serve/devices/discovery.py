@@ -1,7 +1,8 @@
-"""GPUs: which there are, and which worker gets which.
+"""GPUs: which there are, and how they are.
 
-They are found through NVML, which answers without creating a CUDA context: the door holds no device
-memory. Indices are physical, in PCI order; a worker is given its device by UUID and sees it as 0.
+NVML is asked, which answers without creating a CUDA context: the door holds no device memory. Every
+question opens NVML and closes it again, so that a GPU can be reset while we run. Indices are
+physical, in PCI order; a worker is given its device by UUID and sees it as 0.
 """
 
 from __future__ import annotations
@@ -11,10 +12,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from hatch_mar.errors import ModelError
-
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 logger = logging.getLogger("hatch_mar.serve")
 
@@ -56,6 +55,8 @@ class Usage(NamedTuple):
     """Percent of its memory in use."""
     busy: float
     """Percent of the last while in which it computed."""
+    free: float = 0
+    """MB that a new process could take."""
 
 
 def discover(environ: Mapping[str, str]) -> list[Device]:
@@ -100,82 +101,23 @@ def _find(devices: Sequence[Device], entry: str) -> Device | None:
     return found[0] if len(found) == 1 else None
 
 
-class Placement:
-    """Which worker runs where. Round robin over the GPUs, across all models of a runner."""
-
-    def __init__(self, devices: Iterable[Device]) -> None:
-        """Place workers on `devices`."""
-        self.devices = list(devices)
-        self._next = 0
-        self._reserved: dict[str, int] = {}
-
-    def choose(self, device_ids: Sequence[int] | None, model: str) -> list[Device]:
-        """Return the devices a model may use: those of its `deviceIds`, or all.
-
-        As in TorchServe, a list with an id that is not there is ignored as a whole.
-        """
-        if not device_ids:
-            return self.devices
-        if missing := self.missing(device_ids):
-            logger.warning(
-                "%s: model-config.yaml: deviceIds: there is no GPU %s; the list is ignored",
-                model,
-                ", ".join(map(str, missing)),
-            )
-            return self.devices
-        known = {device.index: device for device in reversed(self.devices)}
-        return [known[index] for index in device_ids]
-
-    def missing(self, device_ids: Sequence[int] | None) -> list[int]:
-        """Return those of `device_ids` that are the number of no device."""
-        known = {device.index for device in self.devices}
-        return [index for index in device_ids or () if index not in known]
-
-    def place(
-        self,
-        model: str,
-        count: int,
-        *,
-        device_ids: Sequence[int] | None,
-        memory: int | None,
-        stride: int = 1,
-    ) -> list[Device]:
-        """Reserve a device for each of `count` workers, `memory` MB each (None: unknown).
-
-        A worker that takes `stride` devices is given the first of them.
-
-        Raises:
-            ModelError: the memory that workers were promised would exceed a device's.
-        """
-        devices = self.choose(device_ids, model)
-        # A list of the model's own is gone through from its beginning; the common turn goes on.
-        start = 0 if device_ids else self._next
-        placed = [
-            devices[(start + turn) % len(devices)] for turn in range(0, count * stride, stride)
-        ]
-        reserved = dict(self._reserved)
-        for device in placed:
-            reserved[device.uuid] = reserved.get(device.uuid, 0) + (memory or 0)
-            if device.memory and reserved[device.uuid] > device.memory:
-                raise ModelError(
-                    f"{model}: model-config.yaml: system.maxGPUMemory: {memory} MB for each of "
-                    f"{count} workers do not fit {device} ({device.memory} MB, of which "
-                    f"{self._reserved.get(device.uuid, 0)} MB are promised to other workers); "
-                    "lower it, run fewer workers, or give the model other deviceIds"
-                )
-        self._reserved = reserved
-        if not device_ids:
-            self._next += count * stride
-        return placed
-
-    def release(self, device: Device, memory: int | None) -> None:
-        """Give back what a worker had reserved."""
-        self._reserved[device.uuid] = self._reserved.get(device.uuid, 0) - (memory or 0)
-
-
 def measure(device: Device) -> Usage | None:
     """Ask how a GPU is doing; None if it cannot be told."""
     return _ask(lambda nvml: _read_usage(nvml, device), None) if device.memory else None
+
+
+def read_free(device: Device) -> float | None:
+    """Return the MB that a new process could take of a GPU; None if it cannot be told."""
+    usage = measure(device)
+    return None if usage is None else usage.free
+
+
+def find_lost(devices: Sequence[Device]) -> dict[str, str] | None:
+    """Return those of `devices` that NVML has lost: by UUID, with what it says of them.
+
+    One that NVML has other trouble with is not lost. None where NVML cannot be asked at all.
+    """
+    return _ask(lambda nvml: _ask_lost(nvml, devices), None)
 
 
 def _ask(question: Callable[[Any], Answer], otherwise: Answer) -> Answer:
@@ -216,6 +158,22 @@ def list_devices(nvml: Any) -> list[Device]:  # noqa: ANN401 - untyped library
     ]
 
 
+def _ask_lost(nvml: Any, devices: Sequence[Device]) -> dict[str, str]:  # noqa: ANN401 - as above
+    fatal = {
+        nvml.NVML_ERROR_GPU_IS_LOST,
+        nvml.NVML_ERROR_NOT_FOUND,
+        nvml.NVML_ERROR_RESET_REQUIRED,
+    }
+    lost = {}
+    for device in devices:
+        try:
+            nvml.nvmlDeviceGetMemoryInfo(nvml.nvmlDeviceGetHandleByUUID(device.uuid))
+        except nvml.NVMLError as error:
+            if error.value in fatal:
+                lost[device.uuid] = f"NVML: {error}"
+    return lost
+
+
 def _read_usage(nvml: Any, device: Device) -> Usage:  # noqa: ANN401 - as above
     handle = nvml.nvmlDeviceGetHandleByUUID(device.uuid)
     memory = nvml.nvmlDeviceGetMemoryInfo(handle)
@@ -224,7 +182,8 @@ def _read_usage(nvml: Any, device: Device) -> Usage:  # noqa: ANN401 - as above
     except nvml.NVMLError:
         busy = 0  # of a MIG slice nobody knows
     share = 100 * memory.used / memory.total
-    return Usage(memory=memory.used / _MIB, memory_share=share, busy=busy)
+    free = memory.free / _MIB
+    return Usage(memory=memory.used / _MIB, memory_share=share, busy=busy, free=free)
 
 
 def _pci_address(nvml: Any, handle: Any) -> tuple[int, int, int]:  # noqa: ANN401 - as above
