@@ -26,8 +26,11 @@ if TYPE_CHECKING:
     from benchmarks.rounds import Running
 
 TASK = "sleep-8"
+BOUND_MS = 150
+BOUNDED = f"hatch-mar, maxQueueDelay {BOUND_MS}"
 SERVERS: Mapping[str, Callable[[], Peer]] = {
     "hatch-mar": lambda: hatch_mar([TASK]),
+    BOUNDED: lambda: hatch_mar([TASK], config=f"maxQueueDelay: {BOUND_MS}\n", name=BOUNDED),
     # By itself its queue holds ten times as many, which all wait for seconds.
     "mosec": lambda: mosec([TASK], ["--capacity=100"]),
     "torchserve": lambda: torchserve([TASK]),
@@ -72,6 +75,11 @@ def capacity() -> float:
     return size / (FIXED_SECONDS + SECONDS_PER_ITEM * size)
 
 
+def batch_ms() -> float:
+    """Return how long a full batch takes, which an answer takes on top of its wait."""
+    return (FIXED_SECONDS + SECONDS_PER_ITEM * batch_size(TASK)) * 1000
+
+
 def run_overload(
     names: Sequence[str], *, rounds: int, seconds: float, loads: Sequence[float]
 ) -> dict[str, Any]:
@@ -103,6 +111,7 @@ def run_overload(
         "loads": list(loads),
         "capacity": capacity(),
         "in_time": IN_TIME,
+        "bounded": {"peer": BOUNDED, "bound_ms": BOUND_MS, "batch_ms": batch_ms()},
         "versions": versions,
         "overloads": taken,
     }

@@ -141,7 +141,7 @@ class Running:
             p50=load.p50,
             p99=load.p99,
             cpu_us=total / load.requests * 1e6,
-            cpu_each=_by_name(used, load.requests),
+            cpu_each=sum_by_name(used, load.requests),
             foreign=max(0.0, busy - total - load.client_cpu) / seconds,
             pss=self.server.pss(),
             sizes=sizes_between(sizes, read_sizes(tally)),
@@ -165,7 +165,7 @@ def running(peer: Peer, tasks: Sequence[Task], number: int) -> Iterator[Running]
             yield Running(peer, number, port, server, tallies)
 
 
-def _by_name(used: Mapping[Process, float], requests: int) -> dict[str, float]:
+def sum_by_name(used: Mapping[Process, float], requests: int) -> dict[str, float]:
     """Return CPU microseconds a request by the processes' names, but for those that hardly show."""
     shares: dict[str, float] = {}
     for process, seconds in used.items():

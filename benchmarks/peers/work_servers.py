@@ -27,9 +27,16 @@ TORCHSERVE_WARM_UP = 6.0
 """Seconds for each task: there are several, and its JIT compiler learns from all of them."""
 
 
-def hatch_mar(tasks: Sequence[str], options: Sequence[str] = (), config: str = "") -> Peer:
+def hatch_mar(
+    tasks: Sequence[str],
+    options: Sequence[str] = (),
+    config: str = "",
+    *,
+    name: str = "hatch-mar",
+) -> Peer:
     """Return ours; `config` are more lines of model-config.yaml."""
-    return HatchMarPeer(archives=write_archives("hatch-mar", tasks, config), options=options)
+    store = name.replace(" ", "-").replace(",", "")
+    return HatchMarPeer(name=name, archives=write_archives(store, tasks, config), options=options)
 
 
 def torchserve(
