@@ -160,7 +160,14 @@ def decode_replies(payload: memoryview) -> Iterator[Batch]:
             position += _BATCH.size
             numbers, responses = [], []
             for _ in range(count):
-                number, response, position = _unpack_reply(payload, position)
+                fields = _REPLY.unpack_from(payload, position)
+                number, status, flags, phrase, _, headers, size = fields
+                if flags or phrase or headers:
+                    number, response, position = _unpack_reply(payload, position)
+                else:
+                    start = position + _REPLY.size
+                    position = start + size
+                    response = Response(status, payload[start:position])
                 numbers.append(number)
                 responses.append(response)
         except (struct.error, UnicodeDecodeError) as error:

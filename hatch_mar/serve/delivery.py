@@ -105,15 +105,16 @@ class Delivery:
 
     def _take_back(self, seat: Seat, batch: Batch, replies: list[tuple[Job, Response]]) -> None:
         """Match the replies of one batch with the jobs of its worker, and count them."""
-        responses, started, seconds = batch.responses, batch.started, batch.seconds
+        numbers, responses, started, seconds = batch
+        jobs = self._match(seat, numbers, seconds)
         now, metrics = seat.since, self._metrics
-        jobs = self._match(seat, batch.numbers, seconds)
-        for job, response in zip(jobs, responses, strict=True):
+        for place, job in enumerate(jobs):
             tally, arrived = job.tally, job.arrived
             tally.inference += now - arrived
             tally.queue += started - arrived
-            replies.append((job, response))
-            if self._sequences is not None:
+            replies.append((job, responses[place]))
+        if self._sequences is not None:
+            for response in responses:
                 self._end_sequences(response)
         if jobs:
             metrics.queue_time = started - jobs[-1].arrived
@@ -133,13 +134,13 @@ class Delivery:
                 return batcher.answered_some(seat, numbers, seconds)
             except KeyError as error:
                 raise ChannelError("a reply to a request that the worker does not hold") from error
-        held = seat.held
-        for job, number in zip(held, numbers, strict=False):
-            if job.number & NUMBER_MASK != number:
-                raise ChannelError("a reply to another request than the one that is due")
-        if len(numbers) > len(held):
+        held, count = seat.held, len(numbers)
+        if count > len(held):
             raise ChannelError("more replies than requests")
-        return batcher.answered(seat, len(numbers), seconds)
+        for place, number in enumerate(numbers):
+            if held[place].number & NUMBER_MASK != number:
+                raise ChannelError("a reply to another request than the one that is due")
+        return batcher.answered(seat, count, seconds)
 
     def _hand_on(self, job: Job, response: Response) -> None:
         """Give one piece to its client; an error is the last that it hears."""

@@ -116,7 +116,7 @@ class Metrics:
 
     def count_response(self, status: int) -> None:
         """Count an HTTP response of any route by the class of its status."""
-        self._responses[min(status // 100, 9)] += 1
+        self._responses[status // 100] += 1
 
     def set_load_time(self, worker: str, seconds: float) -> None:
         """Note how long a worker took to load its model."""
