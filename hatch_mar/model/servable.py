@@ -130,6 +130,7 @@ class LoadedModel:
             from hatch_mar.model.cuda.warming import warm  # noqa: PLC0415 - few models need it
 
             warm(self, self.context.forward, self._options)
+            self.context.forward.settle()
 
     def describe_forward(self) -> dict[str, Any] | None:
         """Say how the model runs; see `Servable.describe_forward`."""

@@ -96,22 +96,20 @@ class AheadModel:
         return True
 
 
-def compile_module(model: Any, batch: Any, device: Any, *, fixed: bool = False) -> AheadModel:
-    """Return what does as the module `model` does, compiled for `device`.
+def compile_module(model: Any, batch: Any, device: Any) -> AheadModel:
+    """Return what does as the module `model` does, compiled for `device` and any number of rows.
 
-    `batch` is an input as the model is given it (a tensor, a tuple of them, or a mapping), of any
-    number of rows. The result takes any number of rows; or, where that is `fixed`, that one, and is
-    faster for it.
+    `batch` is an input as the model is given it: a tensor, a tuple of them, or a mapping.
 
     Raises:
         Exception: torch cannot export or compile the model (it may raise anything), or what comes
             of it answers otherwise.
     """
-    rows = batch if fixed else _map_tensors(batch, _at_least_two)
-    args, kwargs = _as_arguments(rows)
-    shapes = None if fixed else _free_the_rows(args, kwargs)
+    args, kwargs = _as_arguments(_map_tensors(batch, _at_least_two))
     with torch.no_grad(), _quietly():
-        program = torch.export.export(model, args, kwargs, dynamic_shapes=shapes)
+        program = torch.export.export(
+            model, args, kwargs, dynamic_shapes=_free_the_rows(args, kwargs)
+        )
     # A size that may vary is at least two to `torch.export`; the code that comes of it takes one.
     ahead = _compile_or_find(program, model, device, least=1)
     _compare(ahead, model, args, kwargs)
@@ -182,7 +180,12 @@ def _compile(program: ExportedProgram, path: Path) -> None:
 def _load(package: Path, program: ExportedProgram, device: Any) -> Any:
     index = device.index or 0 if device.type == "cuda" else -1
     with _quietly():
-        compiled = torch._inductor.aoti_load_package(str(package), device_index=index)  # noqa: SLF001
+        compiled = torch._inductor.aoti_load_package(  # noqa: SLF001
+            # One thread at a time asks it, and a CUDA graph that holds it knows no others.
+            str(package),
+            run_single_threaded=True,
+            device_index=index,
+        )
     weights = {**program.state_dict, **program.constants}
     needed = {name: weights[name].detach() for name in compiled.get_constant_fqns()}
     compiled.load_constants(needed, check_full_update=True, user_managed=True)

@@ -94,6 +94,15 @@ class Forward:
         """Lengths of batches to warm with, ascending."""
         return self.buckets or tuple(sorted({1, self._batch_size}))
 
+    def settle(self) -> None:
+        """Hear that the model is warm: from now on a client waits for whatever is done first."""
+        if self._ahead_is_due:
+            self._ahead_is_due = False
+            logger.warning(
+                "cuda.aotInductor: nothing was compiled, the model runs as it is: a golden example "
+                "(tool.mar.examples) would say what its input looks like"
+            )
+
     def describe(self) -> dict[str, Any]:
         """Return, as JSON can say it, how the model runs: keys as in the section."""
         told: dict[str, Any] = {"precision": self._precision.name}

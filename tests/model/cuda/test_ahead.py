@@ -53,11 +53,6 @@ def ahead(cache: Path) -> AheadModel:
     return compile_module(make_network(), torch.ones(1, 4), CPU)
 
 
-@pytest.fixture(scope="module")
-def of_four_rows(cache: Path) -> AheadModel:
-    return compile_module(make_network(), torch.ones(4, 4), CPU, fixed=True)
-
-
 @pytest.mark.parametrize("rows", [1, 2, 3, 32])
 def test_it_takes_any_number_of_rows(ahead: AheadModel, rows: int) -> None:
     batch = torch.randn(rows, 4)
@@ -86,18 +81,6 @@ def test_what_it_was_not_compiled_for_never_reaches_the_code(ahead: AheadModel, 
 def test_what_it_was_not_compiled_for_fails_as_the_model_does(ahead: AheadModel) -> None:
     with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
         ahead(torch.ones(2, 5))
-
-
-def test_a_number_of_rows_may_be_fixed(of_four_rows: AheadModel) -> None:
-    batch = torch.randn(4, 4)
-    assert of_four_rows.takes(batch)
-    torch.testing.assert_close(of_four_rows(batch), make_network()(batch))
-
-
-def test_another_number_then_runs_as_before(of_four_rows: AheadModel) -> None:
-    batch = torch.randn(3, 4)
-    assert not of_four_rows.takes(batch)
-    torch.testing.assert_close(of_four_rows(batch), make_network()(batch))
 
 
 @pytest.mark.usefixtures("ahead")

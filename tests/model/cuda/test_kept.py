@@ -30,6 +30,7 @@ def test_a_cpu_is_described_by_what_code_for_it_depends_on() -> None:
 
 
 @pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
 def test_a_gpu_is_described_by_name_and_capability() -> None:
     facts = describe_device(torch.device("cuda:0"))
     assert facts["name"] == torch.cuda.get_device_name(0)
