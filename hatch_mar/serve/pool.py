@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from hatch_mar.errors import BadRequestError
 from hatch_mar.model.protocol import HALVED
 from hatch_mar.serve.batching.choice import make_batcher
-from hatch_mar.serve.batching.explanation import explain
+from hatch_mar.serve.batching.explanation import count_all, explain
 from hatch_mar.serve.batching.forecast import Forecast
 from hatch_mar.serve.batching.jobs import NUMBER_MASK, Job, Seat
 from hatch_mar.serve.batching.record import BatchRecord
@@ -27,7 +27,7 @@ from hatch_mar.serve.tuning import find_cost
 from hatch_mar.serve.workforce import Workforce
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from hatch_mar.model.protocol import Request, Response
     from hatch_mar.serve.deployment import Deployment
@@ -172,6 +172,10 @@ class Pool:
     def explain_batching(self) -> dict[str, Any]:
         """Say what batches were seen, what follows from them, and why they are as they are."""
         return explain(self._batcher, self.record, self.forecast, time.monotonic())
+
+    def count_batches(self) -> Mapping[str, int]:
+        """Return what was counted of batches and refusals since the start."""
+        return count_all(self._batcher, self.record)
 
     async def close(self, *, timeout: float) -> None:  # noqa: ASYNC109 - not a cancellation
         """Take nothing more, answer what was accepted for `timeout` seconds, end every worker.

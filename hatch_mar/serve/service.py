@@ -19,6 +19,7 @@ from hatch_mar.serve.devices.figures import collect_devices
 from hatch_mar.serve.devices.placement import Placement
 from hatch_mar.serve.devices.watch import Watch
 from hatch_mar.serve.health import Health
+from hatch_mar.serve.metrics.batches import collect_batches
 from hatch_mar.serve.metrics.machine import Machine
 from hatch_mar.serve.metrics.store import Metrics, Tally
 from hatch_mar.serve.pieces import PieceQueue
@@ -80,6 +81,9 @@ class Service:
             self.metrics.add_collector(machine.collect)
         self.metrics.add_collector(
             lambda: collect_devices(self._list_pools(), self._placement, self.metrics.hostname)
+        )
+        self.metrics.add_own_collector(
+            lambda: collect_batches(self._list_pools(), self.metrics.hostname)
         )
 
     async def register(self, deployment: Deployment) -> None:

@@ -83,3 +83,36 @@ def test_token(models: list[str]) -> None:
         assert httpx.get(url, headers={"Authorization": "Bearer wrong"}).status_code == 401
         assert httpx.get(url, headers={"Authorization": "Bearer s3cret"}).status_code == 200
         assert httpx.get(f"{runner.url}/ping").status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/models/mirror/batching", "/models/mirror/1.0/batching/"])
+def test_batching_is_explained(server: Runner, path: str) -> None:
+    answer = httpx.get(server.management_url + path)
+    assert answer.status_code == 200
+    found = answer.json()
+    assert (found["modelName"], found["modelVersion"]) == ("mirror", "1.0")
+    assert found["limits"] == {
+        "batchSize": 1,
+        "maxBatchDelay": None,
+        "jobQueueSize": 100,
+        "maxQueueDelay": None,
+        "workers": 1,
+    }
+    assert found["why"]
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [
+        ("/models/nobody/batching", "ModelNotFoundException"),
+        ("/models/mirror/9/batching", "ModelVersionNotFoundException"),
+    ],
+)
+def test_batching_of_what_is_not_there(server: Runner, path: str, kind: str) -> None:
+    answer = httpx.get(server.management_url + path)
+    assert (answer.status_code, answer.json()["type"]) == (404, kind)
+
+
+def test_batching_is_guarded(server: Runner) -> None:
+    url = f"{server.management_url}/models/mirror/batching"
+    assert httpx.get(url, headers={"Host": "evil.example"}).status_code == 403

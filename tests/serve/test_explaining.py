@@ -56,6 +56,8 @@ def test_the_fit_finds_what_the_handler_takes(
             assert {(await reply).status for reply in replies} == {200}
         found = service.explain_batching("m", "1.0")
         assert (found["modelName"], found["modelVersion"]) == ("m", "1.0")
+        published = service.metrics.expose(["hatch_mar_batch_fixed_milliseconds"])
+        assert float(published.rpartition(" ")[2]) == pytest.approx(found["cost"]["fixed"], 1e-3)
         assert found["batchSizes"] == {str(size): 6 for size in sorted(set(sizes))}
         assert found["seen"]["requests"] == sum(sizes)
         assert 0 < found["seen"]["utilization"] <= 1
@@ -78,7 +80,13 @@ def test_a_halved_batch_is_counted(
         async with asyncio.timeout(30):
             while service.explain_batching("m")["counts"]["halvedBatches"] < 2:  # noqa: ASYNC110
                 await asyncio.sleep(0.002)
-        assert "hatch_mar_batches_halved" not in service.metrics.expose(["MemoryUsed"])
+        name, labels = "hatch_mar_batches_halved", 'model_name="m",model_version="1.0",hostname='
+        published = service.metrics.expose([name])
+        assert published.startswith(
+            f"# HELP {name} Failed batches that were run again in halves\n"
+            f"# TYPE {name} counter\n{name}{{{labels}"
+        )
+        assert published.endswith('",} 2.0\n')
 
     run_service(test, make_deployment(PICKY, batchSize=4, isolate=True))
 

@@ -52,9 +52,24 @@ def explain(
         "throughput": _list_throughput(picture.fit.cost, limits),
         "predictedLatency": _milliseconds(picture.predicted),
         "predictedWait": _milliseconds(batcher.predict_wait(now)),
-        "counts": _list_counts(batcher, record),
+        "counts": count_all(batcher, record),
         "why": [*explain_sizes(picture), *explain_latency(picture), *_explain_counts(batcher)],
         "suggestions": [suggestion.as_dict() for suggestion in suggest(picture)],
+    }
+
+
+def count_all(batcher: Batcher, record: BatchRecord) -> Mapping[str, int]:
+    """Return what was counted since the start."""
+    return {
+        "batches": record.count,
+        "failedBatches": record.failed,
+        "halvedBatches": record.halved,
+        "refusedQueueFull": batcher.refused_full,
+        "refusedNoIdleWorker": batcher.refused_tickets,
+        "refusedWait": batcher.refused_wait,
+        "deadlinesMissed": record.late,
+        "clientTimeouts": record.expired,
+        "clientsGone": record.gone,
     }
 
 
@@ -100,20 +115,6 @@ def _list_throughput(cost: Cost | None, limits: Limits) -> dict[str, Any]:
         "attainable": _round(attainable),
         "efficiency": _round(cost.efficiency(limits.batch_size)) if attainable else None,
         "knee": None if isinf(knee) else max(1, ceil(knee)),
-    }
-
-
-def _list_counts(batcher: Batcher, record: BatchRecord) -> Mapping[str, int]:
-    return {
-        "batches": record.count,
-        "failedBatches": record.failed,
-        "halvedBatches": record.halved,
-        "refusedQueueFull": batcher.refused_full,
-        "refusedNoIdleWorker": batcher.refused_tickets,
-        "refusedWait": batcher.refused_wait,
-        "deadlinesMissed": record.late,
-        "clientTimeouts": record.expired,
-        "clientsGone": record.gone,
     }
 
 
