@@ -13,7 +13,7 @@ from hatch_mar.cli.trial import own_stdout, prepare_trial
 from hatch_mar.model.golden import describe_failure, make_request
 from hatch_mar.serve import Service, ServiceSettings, make_root, remove_rundirs
 from hatch_mar.serve.batching.costs import Fit, fit_cost
-from hatch_mar.serve.devices import discover
+from hatch_mar.serve.devices.discovery import discover
 from hatch_mar.serve.tuning import Sweep, Tuning, describe_device, digest_model
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from hatch_mar.cli.options import DeviceChoice
     from hatch_mar.model.protocol import Request, Response
     from hatch_mar.serve import Deployment
-    from hatch_mar.serve.devices import Device
+    from hatch_mar.serve.devices.discovery import Device
 
 WARM_BATCHES = 3
 """Batches of each size that are not measured: memory is found, kernels are chosen."""

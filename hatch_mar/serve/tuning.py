@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from hatch_mar.serve.deployment import Deployment
-    from hatch_mar.serve.devices import Device, Placement
+    from hatch_mar.serve.devices.discovery import Device
+    from hatch_mar.serve.devices.placement import Placement
     from hatch_mar.serve.settings import ServiceSettings
 
 TUNING_NAME = "tuning.json"

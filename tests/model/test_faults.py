@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Any
+import sys
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from hatch_mar.model.faults import Fault, PredictionException, answer_fault, classify
+from hatch_mar.model.devices import DeviceMonitor
+from hatch_mar.model.faults import (
+    Fault,
+    PredictionException,
+    answer_fault,
+    classify,
+    diagnose,
+    let_go,
+)
+from hatch_mar.model.protocol import MemoryUse
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+MIB = 1 << 20
 
 TORCH = """\
 CUDA error: {}
@@ -149,3 +165,84 @@ def test_torchs_types_speak_for_themselves(code: int, fault: Fault) -> None:
 def test_only_what_cannot_go_on_spoils_the_process() -> None:
     assert [fault for fault in Fault if fault.spoils_process] == [Fault.CONTEXT, Fault.DEVICE]
     assert [fault for fault in Fault if fault.wants_room] == [Fault.HOST_MEMORY, Fault.MEMORY]
+
+
+class FakeCuda:
+    """`torch.cuda` of a process that uses it."""
+
+    def __init__(self, answer: str = "") -> None:
+        self.answer = answer
+        self.emptied = 0
+
+    def is_initialized(self) -> bool:
+        return True
+
+    def synchronize(self) -> None:
+        if self.answer:
+            raise RuntimeError(self.answer)
+
+    def empty_cache(self) -> None:
+        self.emptied += 1
+
+    def memory_stats(self, device: int) -> dict[str, int]:
+        assert device == 0
+        return {"allocated_bytes.all.peak": 100 * MIB + 1, "reserved_bytes.all.peak": 120 * MIB}
+
+    def get_device_properties(self, _: int) -> Any:
+        return SimpleNamespace(total_memory=1024 * MIB)
+
+
+class TestDiagnosis:
+    """PyTorch is in use: the device is asked."""
+
+    @pytest.fixture
+    def use(self, monkeypatch: pytest.MonkeyPatch) -> Callable[[FakeCuda], FakeCuda]:
+        def install(cuda: FakeCuda) -> FakeCuda:
+            never = type("Never", (Exception,), {})
+            torch = SimpleNamespace(cuda=cuda, OutOfMemoryError=never, AcceleratorError=never)
+            monkeypatch.setitem(sys.modules, "torch", torch)
+            return cuda
+
+        return install
+
+    def test_words_are_believed_only_if_the_device_says_so(
+        self, use: Callable[[FakeCuda], FakeCuda]
+    ) -> None:
+        error = RuntimeError(TORCH.format("device-side assert triggered"))
+        use(FakeCuda())
+        assert diagnose(error) is Fault.ITEM
+        use(FakeCuda(TORCH.format("device-side assert triggered")))
+        assert diagnose(error) is Fault.CONTEXT
+
+    def test_what_words_do_not_tell_the_device_does(
+        self, use: Callable[[FakeCuda], FakeCuda]
+    ) -> None:
+        use(FakeCuda(TORCH.format("an illegal memory access was encountered")))
+        assert diagnose(RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED")) is Fault.CONTEXT
+        assert diagnose(RuntimeError("not its business")) is Fault.ITEM
+
+    def test_a_device_that_goes_meanwhile_is_gone(
+        self, use: Callable[[FakeCuda], FakeCuda]
+    ) -> None:
+        use(FakeCuda(TORCH.format("unknown error")))
+        assert diagnose(RuntimeError(TORCH.format("unspecified launch failure"))) is Fault.DEVICE
+
+    def test_too_little_memory_does_no_harm(self, use: Callable[[FakeCuda], FakeCuda]) -> None:
+        use(FakeCuda())
+        assert diagnose(RuntimeError("CUDA out of memory.")) is Fault.MEMORY
+
+    def test_the_batchs_tensors_go_before_the_cache_is_emptied(
+        self, use: Callable[[FakeCuda], FakeCuda]
+    ) -> None:
+        cuda = use(FakeCuda())
+        with pytest.raises(ZeroDivisionError) as caught:
+            _ = 1 / 0
+        error = caught.value
+        let_go(error)
+        assert error.__traceback__ is None
+        assert cuda.emptied == 1
+
+    def test_memory_is_told_in_whole_megabytes(self, use: Callable[[FakeCuda], FakeCuda]) -> None:
+        use(FakeCuda())
+        assert DeviceMonitor(0).measure() == MemoryUse(allocated=101, reserved=120, total=1024)
+        assert DeviceMonitor(None).measure() is None

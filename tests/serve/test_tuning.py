@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from hatch_mar.archive.modelconfig import read_model_config
 from hatch_mar.serve.batching.costs import Cost
 from hatch_mar.serve.deployment import Deployment
-from hatch_mar.serve.devices import Device, Placement
+from hatch_mar.serve.devices.discovery import Device
+from hatch_mar.serve.devices.placement import Placement
 from hatch_mar.serve.settings import ServiceSettings
 from hatch_mar.serve.tuning import (
     Sweep,
