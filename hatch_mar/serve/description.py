@@ -72,11 +72,15 @@ def _describe_slot(slot: Slot) -> dict[str, Any]:
 
 
 def _describe_report(slot: Slot) -> dict[str, Any]:
-    """Return what TorchServe has no fields for: what a worker on a GPU says of its memory."""
+    """Return what TorchServe has no fields for.
+
+    How a model with a section `cuda` runs, and what a worker on a GPU says of its memory.
+    """
+    described: dict[str, Any] = {} if slot.forward is None else {"cuda": slot.forward}
     report = slot.report
     if slot.device is None or report is None:
-        return {}
-    described: dict[str, Any] = {"batchCap": report.batch_cap}
+        return described
+    described["batchCap"] = report.batch_cap
     if report.memory is not None:
         described["gpuMemory"] = {
             "allocatedPeakMB": report.memory.allocated,

@@ -20,12 +20,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 from hatch_mar import errors
 from hatch_mar.errors import ModelError, WorkerStartError
 from hatch_mar.model.protocol import DeviceReport
+from hatch_mar.serve.backoff import backoff
 from hatch_mar.serve.frames import Frame, Kind, decode_json, encode_json
 from hatch_mar.serve.health import WorkerHealth
 from hatch_mar.serve.process import Exit, WorkerProcess
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -121,14 +122,6 @@ class Crew(Protocol):
         ...
 
 
-def backoff() -> Iterator[int]:
-    """Yield the seconds before each new try, as TorchServe does: 0, 1, 1, 2, 3, 5, 8, ..."""
-    now, after = 0, 1
-    while True:
-        yield now
-        now, after = after, now + after
-
-
 class Slot:
     """A slot and its process, if it has one."""
 
@@ -148,6 +141,8 @@ class Slot:
         self.load_seconds = 0.0
         self.report: DeviceReport | None = None
         """What the process said of its device last."""
+        self.forward: dict[str, Any] | None = None
+        """How the process runs the model, if that has a section `cuda`."""
         loop = asyncio.get_running_loop()
         self.loaded: asyncio.Future[None] = loop.create_future()
         """Done when the first process is ready, or has failed: that is final."""
@@ -324,6 +319,7 @@ class Slot:
 
     def _on_loaded(self, value: dict[str, Any]) -> None:
         self._cancel_timer()
+        self.forward = value.get("cuda")
         self.load_seconds = time.monotonic() - self._spawned
         self._pauses = backoff()
         self._trouble_since = None

@@ -15,8 +15,9 @@ from hatch_mar.errors import (
     ServiceUnavailableError,
 )
 from hatch_mar.serve import Deployment, Response, Service, workforce
+from hatch_mar.serve.backoff import backoff
 from hatch_mar.serve.process import Exit
-from hatch_mar.serve.slot import TRANSITIONS, State, backoff
+from hatch_mar.serve.slot import TRANSITIONS, State
 
 Maker = Callable[..., Deployment]
 Runner = Callable[..., None]

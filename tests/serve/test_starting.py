@@ -303,3 +303,45 @@ class TestExamples:
 
         deployment = self.deployment(make_deployment, "good bye")
         run_service(test, deployment, check_examples=False)
+
+
+DOUBLING = """
+import torch
+from hatch_mar import handler_factory
+
+class Net(torch.nn.Module):
+    def forward(self, x):
+        return x * 2
+
+handler = handler_factory(Net, lambda sample: torch.tensor(sample))
+"""
+
+
+class TestWarming:
+    def test_it_is_done_when_the_worker_is_ready_and_describe_tells_how(
+        self, make_deployment: Maker, run_service: Runner, submit: Submit
+    ) -> None:
+        pytest.importorskip("torch")
+        section = {"precision": "bfloat16", "buckets": True}
+        deployment = make_deployment(DOUBLING, cuda=section, batchSize=4)
+        (deployment.directory / "in.json").write_text("[1.5]")
+        (deployment.directory / "out.json").write_text("[3.0]")
+        example = Example(input="in.json", output="out.json", content_type="application/json")
+        seal = Seal(name="m", version="1.0", runtime="custom", members={}, examples=(example,))
+
+        async def test(service: Service) -> None:
+            (description,) = service.describe("m")
+            (worker,) = description["workers"]
+            assert worker["cuda"] == {"precision": "bfloat16", "buckets": [1, 2, 4]}
+            assert (await submit(service, "[2.5]")).status == 200
+
+        run_service(test, replace(deployment, seal=seal))
+
+    def test_a_worker_without_the_section_is_described_as_torchserve_does(
+        self, make_deployment: Maker, run_service: Runner
+    ) -> None:
+        async def test(service: Service) -> None:
+            (description,) = service.describe("m")
+            assert "cuda" not in description["workers"][0]
+
+        run_service(test, make_deployment())
