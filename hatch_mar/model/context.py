@@ -151,6 +151,8 @@ class Context:
         self.max_gpu_memory: int | None = None
         self.forward: Forward | None = None
         """How the model runs, if its config has a section `cuda`."""
+        self.is_accelerated = False
+        """Whether the handler has asked for that, also in vain."""
         self.on_piece: OnPiece | None = None
         self.pieces: list[tuple[str, Response]] = []
         """Intermediate answers of this batch for which nobody listens."""
@@ -200,6 +202,7 @@ class Context:
         """
         from hatch_mar.model.cuda.opening import open_forward  # noqa: PLC0415 - few models need it
 
+        self.is_accelerated = True
         batch_size = self.system_properties["batch_size"]
         self.forward = open_forward(model, device, self.model_yaml_config, batch_size or 1)
         return self.forward

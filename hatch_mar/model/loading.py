@@ -55,6 +55,10 @@ def load(options: LoadOptions) -> LoadedModel:
     entry = find_entry_point(options.handler, Path(options.model_dir))
     entry = wrap_entry_point(entry, options.envelope)
     _initialise(entry, context, options.handler)
+    if "cuda" in (options.config or {}) and not context.is_accelerated:
+        from hatch_mar.model.cuda.opening import warn_in_vain  # noqa: PLC0415 - few need it
+
+        warn_in_vain(options.config or {})
     return LoadedModel(options, entry, context)
 
 

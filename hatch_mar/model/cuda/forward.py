@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -34,8 +35,8 @@ logger = logging.getLogger("hatch_mar.model")
 class Forward:
     """The model, called as its section `cuda` says.
 
-    One thread at a time calls it; its work goes to that thread's current stream. The output is the
-    caller's own: later batches do not touch it.
+    Its work goes to the calling thread's current stream. The output is the caller's own: later
+    batches do not touch it.
     """
 
     def __init__(
@@ -55,12 +56,15 @@ class Forward:
         self.model = model
         self.buckets = resolve_buckets(options.buckets, batch_size)
         """Lengths of the batches that the model sees; none: any."""
+        self.ran = False
+        """Whether anybody has called it: a handler may call its model by itself."""
         self._device = device
         self._batch_size = batch_size
         self._channels_last = options.channels_last
         self._precision = Precision(options.precision, device)
         self._graphs: Graphs | None = None
         self._in_rows: bool | None = None
+        self._lock = threading.RLock()
         self._ahead: Any = None
         self._ahead_is_due = options.aot_inductor
         if options.channels_last:
@@ -74,7 +78,8 @@ class Forward:
 
         With further arguments, and for what is not rows of tensors, there are no buckets.
         """
-        with torch.inference_mode():
+        with self._lock, torch.inference_mode():
+            self.ran = True
             batch = place(batch, self._device)
             if args or kwargs or not (self.buckets or self._ahead_is_due):
                 return self._compute(self._lay_out(batch), *args, **kwargs)

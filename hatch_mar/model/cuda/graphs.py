@@ -58,6 +58,8 @@ class Graphs:
         self._run = run
         self._tolerance = tolerance
         self._captured: dict[int, Captured] = {}
+        self._copied = layer.event()
+        """Behind the last output that was copied: until then no graph may run, on any stream."""
         self.refused: dict[int, str] = {}
         """Why a bucket has no graph."""
 
@@ -78,9 +80,13 @@ class Graphs:
     def replay(self, bucket: int, batch: Any, length: int) -> Any:
         """Return the output for the `length` rows of `batch`: a copy, which no replay changes."""
         captured = self._captured[bucket]
+        stream = self._layer.current()
+        self._copied.wait(stream)
         fill(captured.inputs, batch)
         captured.graph.replay()
-        return change_tensors(cut(captured.graph.output, bucket, length), torch.clone)
+        output = change_tensors(cut(captured.graph.output, bucket, length), torch.clone)
+        self._copied.record(stream)
+        return output
 
     def capture(self, bucket: int, shape: Hashable, batch: Any) -> None:
         """Capture the model for batches like `batch`, which is padded; wait for all streams.
@@ -111,6 +117,7 @@ class Graphs:
         for _ in range(REPLAYS):
             graph.replay()
             check_close(expected, graph.output, self._tolerance)
+        self._copied.record(self._layer.current())
         return Captured(shape=shape, inputs=inputs, graph=graph)
 
 

@@ -63,6 +63,13 @@ def open_forward(
     return Forward(compiled, device=device, options=options, batch_size=batch_size, layer=layer)
 
 
+def warn_in_vain(config: Mapping[str, Any]) -> None:
+    """Warn of what the section in `config` says of a model that its handler runs by itself."""
+    options = read_cuda_options(config)
+    if options is not None:
+        _leave_out(options, OF_TORCH, "the handler, no BaseHandler, runs its model itself")
+
+
 def _leave_out(options: CudaOptions, keys: Mapping[str, str], reason: str) -> CudaOptions:
     """Return `options` without those of `keys`; warn of each that is set."""
     defaults = {field.name: field.default for field in dataclasses.fields(options)}

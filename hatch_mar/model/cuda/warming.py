@@ -59,6 +59,9 @@ def warm(model: Warmable, forward: Forward, options: LoadOptions) -> None:
         if (failure := next(failures, None)) is not None:
             logger.warning("cuda: warming with %r, %d at once: %s", example.input, size, failure)
             break
+    else:
+        if not forward.ran:
+            logger.warning("cuda: ignored: the handler calls its model itself, in `inference`")
     model.drain_metrics()
     elapsed = time.perf_counter() - started
     logger.info("cuda: warmed batches of %s in %.1f seconds", ", ".join(map(str, sizes)), elapsed)

@@ -244,6 +244,18 @@ class TestGraphs:
         order = [asked.what for asked in layer.asked]
         assert order[: order.index("replay")] == ["synchronize", "synchronize", "capture"]
 
+    def test_a_replay_waits_for_the_last_one_on_whatever_stream(self) -> None:
+        layer = FakeLayer()
+        forward = accelerate(Net(), buckets=(4,), graphs=True, layer=layer)
+        forward(rows(3))
+        layer.asked.clear()
+        with layer.on(layer.stream()):
+            forward(rows(2))
+        forward(rows(4))
+        order = [(asked.what, asked.stream) for asked in layer.asked]
+        steps = ["wait", "replay", "record"]
+        assert order == [(step, stream) for stream in ("stream2", "default") for step in steps]
+
     def test_an_answer_outlives_the_next_replay(self) -> None:
         forward = accelerate(Net(), buckets=True, graphs=True, layer=FakeLayer())
         first = forward(rows(2))

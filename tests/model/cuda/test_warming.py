@@ -153,6 +153,34 @@ def test_a_subclass_may_put_another_model_in_its_place(
     assert [json.loads(bytes(each.body)) for each in answers] == [[2.0, 0.0]] * 3
 
 
+OWN_INFERENCE = """
+from ts.torch_handler.base_handler import BaseHandler
+
+class Handler(BaseHandler):
+    def inference(self, data):
+        return self.model(data)
+"""
+
+
+def test_a_handler_that_calls_its_model_itself_is_told_so(
+    make_model: MakeModel, load_model: Load, caplog: pytest.LogCaptureFixture
+) -> None:
+    files = {"net.py": NET, "own.py": OWN_INFERENCE, **FILES}
+    options = {"manifest": {"modelFile": "net.py"}, "config": {"cuda": {"buckets": True}}}
+    load_model(make_model(files, handler="own.py", examples=[EXAMPLE], **options)).warm()
+    assert "cuda: ignored: the handler calls its model itself, in `inference`" in caplog.text
+
+
+def test_so_is_one_that_loads_it_itself(
+    make_model: MakeModel, load_model: Load, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = {"cuda": {"precision": "bfloat16", "pipeline": False}}
+    source = "def handle(data, context): return data"
+    load_model(make_model({"handler.py": source}, config=config))
+    assert "cuda.precision: ignored: the handler, no BaseHandler, runs its model" in caplog.text
+    assert "cuda.pipeline" not in caplog.text
+
+
 def test_compiled_code_is_kept_where_the_cache_is(tmp_path: Path, run_python: RunPython) -> None:
     code = f"""
 import json, os, pathlib, sys
