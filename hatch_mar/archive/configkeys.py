@@ -116,14 +116,15 @@ FRONTEND_KEYS = (
         least=1,
         clamped=True,
         unless_set="one per GPU, or one",
-        meaning="Worker processes to start with. Nothing without `maxWorkers`.",
+        meaning="Worker processes to start with, and the fewest. Nothing without `maxWorkers`.",
     ),
     Key(
         name="maxWorkers",
         kind="integer",
         least=1,
         unless_set="as many as `minWorkers`",
-        meaning="The most worker processes. Nothing without `minWorkers`.",
+        meaning="The most worker processes: their number follows the load. Nothing without "
+        "`minWorkers`.",
     ),
     Key(
         name="batchSize",
@@ -285,6 +286,37 @@ FRONTEND_KEYS = (
         "always are, where they are installed at all.",
     ),
     Key(
+        name="scaleUpWaitMSec",
+        kind="integer",
+        least=1,
+        unless_set="100",
+        meaning="Milliseconds that requests may wait for a worker before one more is wanted, up to "
+        "`maxWorkers`. TorchServe does not know this key.",
+    ),
+    Key(
+        name="scaleUpAfterMSec",
+        kind="integer",
+        least=1,
+        unless_set="2000, and as long as loading takes",
+        meaning="Milliseconds that they have to wait so long. TorchServe does not know this key.",
+    ),
+    Key(
+        name="scaleDownAfterMSec",
+        kind="integer",
+        least=1,
+        unless_set="60000",
+        meaning="Milliseconds that a worker has to be more than is needed before it leaves, down "
+        "to `minWorkers`. TorchServe does not know this key.",
+    ),
+    Key(
+        name="scaleFromZero",
+        kind="boolean",
+        unless_set="false",
+        meaning="Whether a model that was scaled to `min_worker=0` may lose its last worker when "
+        "nobody asks, and gets one, for which requests wait, when somebody does; they are answered "
+        "503 otherwise. TorchServe does not know this key.",
+    ),
+    Key(
         name="isolate",
         kind="boolean",
         unless_set="where it is safe",
@@ -293,8 +325,9 @@ FRONTEND_KEYS = (
         "`handle`. TorchServe does not know this key.",
     ),
 )
-"""The keys that decide how a model is served. `maxQueueDelay` and `isolate` are ours; TorchServe
-ignores them."""
+"""The keys that decide how a model is served.
+
+`maxQueueDelay`, `isolate` and those that begin with `scale` are ours; TorchServe ignores them."""
 
 SYSTEM_KEYS = (
     Key(

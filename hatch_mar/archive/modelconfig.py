@@ -35,6 +35,14 @@ class ModelConfig:
     min_workers: int | None = None
     """None unless `max_workers` is set too, and is not smaller: TorchServe's rule."""
     max_workers: int | None = None
+    scale_up_wait_msec: int = 100
+    """How long requests may wait for a worker before one more is wanted."""
+    scale_up_after_msec: int = 2000
+    """For how long they have to."""
+    scale_down_after_msec: int = 60_000
+    """For how long a worker has to be more than is needed before it leaves."""
+    scale_from_zero: bool = False
+    """Whether a request for a model that was scaled to nothing starts a worker, and waits."""
     batch_size: int = 1
     max_batch_delay: int | None = None
     """Milliseconds; TorchServe waits 100 where nothing is said."""

@@ -55,6 +55,8 @@ def describe_pool(pool: Pool) -> dict[str, Any]:
             "pendingRequests": pool.pending,
         },
     }
+    if pool.autoscaler.elastic:
+        description["scaling"] = pool.autoscaler.describe()
     return description
 
 

@@ -1,27 +1,50 @@
-"""What a worker of a deployment is told: its LOAD frame, its environment, how many there are."""
+"""How workers of a deployment are started: how many, and what each of them is told."""
 
 from __future__ import annotations
 
 import json
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from hatch_mar.errors import ModelError
 from hatch_mar.model.protocol import LoadOptions
-from hatch_mar.serve.slot import Launch
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
+    from contextlib import AbstractContextManager
+    from pathlib import Path
 
     from hatch_mar.archive.modelconfig import ModelConfig
     from hatch_mar.serve.deployment import Deployment
     from hatch_mar.serve.devices.placement import Group, Placement
+    from hatch_mar.serve.output import Streams
     from hatch_mar.serve.settings import ServiceSettings
 
 _LAUNCHED_TYPES = ("pp", "tp", "pptp")
 MOST_RANKS = 256
 _LOOPBACK_INTERFACE = "lo" if sys.platform == "linux" else "lo0"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Launch:
+    """How the processes of a slot are started."""
+
+    model: str
+    """Name and version, for messages."""
+    python: str
+    directory: Path
+    environ: dict[str, str]
+    options: dict[str, Any]
+    """The LOAD frame's value; `check_examples` holds for the first process only."""
+    startup_timeout: float
+    """Seconds a process may take to load the model."""
+    retry_timeout: float
+    """Seconds from its first death for which a worker is started again and again."""
+    output: Callable[[int], AbstractContextManager[Streams]]
+    """Returns what the worker with a number writes to."""
+    ranks: int = 0
+    """Processes that the model is divided among; 0: it is in one, which is started as it is."""
 
 
 def count_workers(deployment: Deployment, settings: ServiceSettings, gpus: int) -> int:

@@ -23,6 +23,7 @@ from hatch_mar.serve.frames import ChannelError
 from hatch_mar.serve.headers import HeaderBlock
 from hatch_mar.serve.health import ModelHealth
 from hatch_mar.serve.refusal import expire, miss, mourn, refuse
+from hatch_mar.serve.scaling.autoscaler import Autoscaler
 from hatch_mar.serve.tuning import find_cost
 from hatch_mar.serve.workforce import Workforce
 
@@ -92,11 +93,30 @@ class Pool:
             crew=self,
             retire=self._batcher.retire,
         )
+        self.autoscaler = Autoscaler(
+            str(self),
+            config,
+            workforce=self.workforce,
+            batcher=self._batcher,
+            count=lambda: self._number,
+        )
 
     @property
     def pending(self) -> int:
         """How many requests wait."""
         return self._batcher.pending
+
+    async def start(self) -> None:
+        """Start the workers; see `Workforce.start`. From then on they follow the load."""
+        await self.workforce.start()
+        self.autoscaler.follow()
+
+    async def scale(self, minimum: int, maximum: int) -> None:
+        """Change the bounds of the number of workers; see `Workforce.scale`."""
+        try:
+            await self.workforce.scale(minimum, maximum)
+        finally:
+            self.autoscaler.follow()
 
     def submit(
         self,
@@ -120,7 +140,9 @@ class Pool:
         job.on_piece = on_piece
         job.group = group
         batcher = self._batcher
-        if self.closing or self.workforce.hopeless or not batcher.offer(job):
+        lost = self.closing or (self.workforce.hopeless and not self.autoscaler.rouse())
+        if lost or not batcher.offer(job):
+            self.autoscaler.refused += 1
             raise refuse(
                 self.deployment.name,
                 tally.version,
@@ -184,6 +206,7 @@ class Pool:
         for, even if a worker is at it.
         """
         self.closing = True
+        self.autoscaler.stop()
         self._look_idle()
         if timeout > 0 and not self._idle.is_set():
             try:
@@ -267,7 +290,8 @@ class Pool:
     def on_dead(self, slot: Slot) -> None:
         """Have its device given back; when it was the last worker, nobody need wait any more."""
         self.workforce.bury(slot)
-        if self.workforce.hopeless:
+        waits = self._batcher.pending and slot.asked_to_leave
+        if self.workforce.hopeless and not (waits and self.autoscaler.rouse()):
             self._delivery.desert(self._batcher.withdraw())
             self._look_idle()
 

@@ -37,6 +37,8 @@ _FAREWELL_SECONDS = 2.0
 """The same where it was asked to leave: what it registered with `atexit` may take a moment, but a
 thread that the handler forgot would keep it for ever."""
 _POLL_SECONDS = 0.02
+_OWN_MEMORY = ("RssAnon", "VmSwap")
+"""Rows of /proc/PID/status: memory that is no file's."""
 
 
 class Listener(Protocol):
@@ -175,6 +177,14 @@ class WorkerProcess:
         """Return its resident memory in bytes, its ranks' included; 0 if that cannot be told."""
         return sum(map(_memory, (self.pid, *self._counter[1 : 1 + self._ranks])))
 
+    def own_memory(self) -> int:
+        """Return the bytes that another one like it would take: what it maps is there already."""
+        return sum(map(read_own_memory, (self.pid, *self._counter[1 : 1 + self._ranks])))
+
+    def core_seconds(self) -> float:
+        """Return for how long it has computed, its threads and ranks added up."""
+        return sum(map(read_core_seconds, (self.pid, *self._counter[1 : 1 + self._ranks])))
+
     def _try_send(self, data: bytes | memoryview) -> int:
         try:
             return self._sock.send(data)
@@ -258,6 +268,26 @@ def _memory(pid: int) -> int:
     except (OSError, IndexError):
         return 0
     return int(pages) * mmap.PAGESIZE
+
+
+def read_own_memory(pid: int) -> int:
+    """Return the bytes of a process that are no file's; 0 if that cannot be told."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return 0
+    rows = (line.partition(":") for line in lines)
+    return sum(int(row.split()[0]) * 1024 for name, _, row in rows if name in _OWN_MEMORY)
+
+
+def read_core_seconds(pid: int) -> float:
+    """Return for how long the threads of a process have computed; 0 if that cannot be told."""
+    try:
+        # The name of the program, in brackets, may hold anything.
+        columns = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(columns[11]) + int(columns[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _make_environ(environ: Mapping[str, str]) -> dict[str, str]:

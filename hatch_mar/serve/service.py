@@ -21,13 +21,14 @@ from hatch_mar.serve.devices.watch import Watch
 from hatch_mar.serve.health import Health
 from hatch_mar.serve.metrics.batches import collect_batches
 from hatch_mar.serve.metrics.machine import Machine
-from hatch_mar.serve.metrics.store import Metrics, Tally
+from hatch_mar.serve.metrics.store import Family, Metrics, Tally
 from hatch_mar.serve.pieces import PieceQueue
 from hatch_mar.serve.pool import Pool
+from hatch_mar.serve.scaling.figures import collect_scaling
 from hatch_mar.serve.settings import ServiceSettings
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Iterator
 
     from hatch_mar.model.protocol import Request, Response
     from hatch_mar.serve.batching.jobs import Job
@@ -79,12 +80,7 @@ class Service:
         if self.settings.system_metrics:
             machine = Machine(self.metrics.host_labels(), lambda: self._devices().devices)
             self.metrics.add_collector(machine.collect)
-        self.metrics.add_collector(
-            lambda: collect_devices(self._list_pools(), self._placement, self.metrics.hostname)
-        )
-        self.metrics.add_own_collector(
-            lambda: collect_batches(self._list_pools(), self.metrics.hostname)
-        )
+        self.metrics.add_collector(self._collect)
 
     async def register(self, deployment: Deployment) -> None:
         """Start the workers of `deployment`, and return when every one of them is ready.
@@ -114,7 +110,7 @@ class Service:
         if pool.workforce.uses_gpu:
             self._watch_devices()
         try:
-            await pool.workforce.start()
+            await pool.start()
         except BaseException:
             self._forget(pool)
             await pool.close(timeout=0)
@@ -152,8 +148,8 @@ class Service:
             ModelVersionNotFoundError: no such version.
             ModelError: a new worker could not load the model.
         """
-        workforce = self._route(model, version).pool.workforce
-        await workforce.scale(minimum, minimum if maximum is None else maximum)
+        pool = self._route(model, version).pool
+        await pool.scale(minimum, minimum if maximum is None else maximum)
 
     def set_default(self, model: str, version: str) -> None:
         """Let paths without a version lead to `version`.
@@ -335,6 +331,13 @@ class Service:
         await asyncio.gather(*(pool.close(timeout=timeout) for pool in pools))
         if self._watch is not None:
             await self._watch.close()
+
+    def _collect(self) -> Iterator[Family]:
+        """Yield what we measure beyond TorchServe."""
+        pools, hostname = self._list_pools(), self.metrics.hostname
+        yield from collect_devices(pools, self._placement, hostname)
+        yield from collect_batches(pools, hostname)
+        yield from collect_scaling(pools, hostname)
 
     def _list_pools(self) -> list[Pool]:
         return [pool for model in self._models.values() for pool in model.versions.values()]

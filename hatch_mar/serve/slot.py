@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol
@@ -26,14 +25,10 @@ from hatch_mar.serve.health import WorkerHealth
 from hatch_mar.serve.process import Exit, WorkerProcess
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from contextlib import AbstractContextManager
-    from pathlib import Path
-
     from hatch_mar.serve.batching.jobs import Seat
     from hatch_mar.serve.devices.discovery import Device
     from hatch_mar.serve.devices.placement import Group
-    from hatch_mar.serve.output import Streams
+    from hatch_mar.serve.launch import Launch
 
 logger = logging.getLogger("hatch_mar.serve")
 
@@ -55,27 +50,6 @@ TRANSITIONS: dict[State, frozenset[State]] = {
     State.STOPPING: frozenset({State.DEAD}),
     State.DEAD: frozenset(),
 }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Launch:
-    """How the processes of a slot are started."""
-
-    model: str
-    """Name and version, for messages."""
-    python: str
-    directory: Path
-    environ: dict[str, str]
-    options: dict[str, Any]
-    """The LOAD frame's value; `check_examples` holds for the first process only."""
-    startup_timeout: float
-    """Seconds a process may take to load the model."""
-    retry_timeout: float
-    """Seconds from its first death for which a worker is started again and again."""
-    output: Callable[[int], AbstractContextManager[Streams]]
-    """Returns what the worker with a number writes to."""
-    ranks: int = 0
-    """Processes that the model is divided among; 0: it is in one, which is started as it is."""
 
 
 class Crew(Protocol):
@@ -143,6 +117,7 @@ class Slot:
         """What the process said of its device last."""
         self.forward: dict[str, Any] | None = None
         """How the process runs the model, if that has a section `cuda`."""
+        self.asked_to_leave = False
         loop = asyncio.get_running_loop()
         self.loaded: asyncio.Future[None] = loop.create_future()
         """Done when the first process is ready, or has failed: that is final."""
@@ -176,6 +151,14 @@ class Slot:
     def memory(self) -> int:
         """Return the process's resident memory in bytes."""
         return 0 if self._process is None else self._process.memory()
+
+    def own_memory(self) -> int:
+        """Return the bytes that another such process would take of the machine's memory."""
+        return 0 if self._process is None else self._process.own_memory()
+
+    def core_seconds(self) -> float:
+        """Return for how long the process has computed."""
+        return 0.0 if self._process is None else self._process.core_seconds()
 
     def health(self) -> WorkerHealth:
         """Say how the slot is."""
@@ -255,6 +238,7 @@ class Slot:
 
     def stop(self, grace: float) -> None:
         """Let the process answer what it holds and leave; kill it after `grace` seconds."""
+        self.asked_to_leave = True
         if self.state in {State.STOPPING, State.DEAD}:
             return
         self._cancel_timer()

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from hatch_mar.serve.devices.discovery import Device
     from hatch_mar.serve.devices.placement import Group, Placement
     from hatch_mar.serve.health import ModelState
+    from hatch_mar.serve.launch import Launch
     from hatch_mar.serve.settings import ServiceSettings
-    from hatch_mar.serve.slot import Launch
 
 logger = logging.getLogger("hatch_mar.serve")
 
@@ -64,7 +64,9 @@ class Workforce:
         self._crew = crew
         self._retire = retire
         self._scaling = asyncio.Lock()
-        gpus = len(placement.choose(config.device_ids, deployment.name)) if self.uses_gpu else 0
+        self._hired: set[Slot] = set()
+        """Those who came one by one and load the model still."""
+        gpus = len(self._choose()) if self.uses_gpu else 0
         self.min_workers = count_workers(deployment, settings, gpus)
         self._ranks = count_ranks(deployment, gpus)
         self.max_workers = max(config.max_workers or 0, self.min_workers)
@@ -73,6 +75,16 @@ class Workforce:
     def staying(self) -> list[Slot]:
         """The slots that have a worker, or will have one, and were not told to stop."""
         return [slot for slot in self.slots if slot.state not in {State.STOPPING, State.DEAD}]
+
+    @property
+    def serving(self) -> list[Slot]:
+        """The slots whose worker answers."""
+        return [slot for slot in self.slots if slot.answers]
+
+    @property
+    def scaling(self) -> bool:
+        """Whether somebody else is at changing the number of workers."""
+        return self._scaling.locked()
 
     async def start(self) -> None:
         """Start the workers, all at once, and return when all are ready.
@@ -92,6 +104,29 @@ class Workforce:
         """
         async with self._scaling:
             await self._scale(minimum, maximum)
+
+    def hire(self) -> Slot:
+        """Start one worker more, and do not wait for it.
+
+        It is forgotten if it cannot load the model: ask `loaded` why.
+
+        Raises:
+            ModelError: no device has room for it.
+        """
+        (slot,) = self._add(1, check_examples=False)
+        self._hired.add(slot)
+        slot.loaded.add_done_callback(lambda loaded: self._on_hired(slot, loaded))
+        return slot
+
+    def dismiss(self, slot: Slot) -> None:
+        """Let a worker answer what it holds, and leave; do not wait for that."""
+        slot.ended.add_done_callback(lambda _: self._forget([slot]))
+        self._dismiss([slot])
+
+    def next_device(self) -> Device | None:
+        """Return where one worker more would run, or begins to; None for the CPU."""
+        devices = self._choose() if self.uses_gpu else []
+        return devices[self._find_emptiest()] if devices else None
 
     def bury(self, slot: Slot) -> None:
         """Give back the devices of a slot that will have no worker any more."""
@@ -149,8 +184,10 @@ class Workforce:
         states = {slot.state for slot in self.slots}
         if State.READY in states:
             return "ready"
+        if self.min_workers == 0 and not any(slot.deaths for slot in self.slots):
+            return "scaled-to-zero"
         if not self.slots:
-            return "scaled-to-zero" if self.min_workers == 0 else "loading"
+            return "loading"
         if states == {State.DEAD}:
             return "failed"
         return "restarting" if any(slot.deaths for slot in self.slots) else "loading"
@@ -165,10 +202,11 @@ class Workforce:
         self.min_workers, self.max_workers = minimum, maximum
         slots = self.staying
         added = self._add(minimum - len(slots), check_examples=False)
+        coming = [slot for slot in slots[:minimum] if slot in self._hired]
         gone = slots[maximum:]
         self._dismiss(gone)
         try:
-            await _load(added)
+            await _load(added + coming)
         except ModelError:
             self.min_workers, self.max_workers = bounds
             gone += added
@@ -194,6 +232,8 @@ class Workforce:
     def _place(self, count: int) -> Iterable[Group]:
         """Reserve devices for each of `count` workers; none for one that runs on CPU.
 
+        Who joins others begins where there are the fewest of them.
+
         Raises:
             ModelError: they do not fit.
         """
@@ -208,7 +248,17 @@ class Workforce:
             device_ids=config.device_ids,
             memory=self._limit,
             width=width,
+            start=self._find_emptiest() if self.staying else None,
         )
+
+    def _find_emptiest(self) -> int:
+        """Return the position of the device that has the fewest of our workers."""
+        there = [device for slot in self.staying for device in slot.devices]
+        devices = self._choose()
+        return min(range(len(devices)), key=lambda index: there.count(devices[index]), default=0)
+
+    def _choose(self) -> list[Device]:
+        return self._placement.choose(self._deployment.config.device_ids, self._deployment.name)
 
     def _make_slot(self, group: Group, *, check_examples: bool) -> Slot:
         launch = self._make_launch(group, check_examples=check_examples)
@@ -248,10 +298,23 @@ class Workforce:
 
     async def _part_with(self, slots: list[Slot]) -> None:
         """Forget slots, which were told to stop, when they have."""
-        await asyncio.gather(*(slot.ended for slot in slots))
+        await _await_all(slot.ended for slot in slots)
+        self._forget(slots)
+
+    def _forget(self, slots: list[Slot]) -> None:
         self.slots = [slot for slot in self.slots if slot not in slots]
+
+    def _on_hired(self, slot: Slot, loaded: asyncio.Future[None]) -> None:
+        self._hired.discard(slot)
+        if loaded.exception() is not None:
+            self._forget([slot])
 
 
 async def _load(slots: list[Slot]) -> None:
     """Wait until every slot has loaded its model, or one has failed."""
-    await asyncio.gather(*(slot.loaded for slot in slots))
+    await _await_all(slot.loaded for slot in slots)
+
+
+async def _await_all(futures: Iterable[asyncio.Future[None]]) -> None:
+    """Wait for all; who gives up waiting must not cancel what others wait for, too."""
+    await asyncio.gather(*map(asyncio.shield, futures))

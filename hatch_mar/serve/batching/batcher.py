@@ -111,6 +111,25 @@ class Batcher:
         queue.append(job)
         return True
 
+    def wait(self, now: float) -> float:
+        """Return for how many seconds a request has waited that one more worker would begin."""
+        if self.is_free():  # it waits for company
+            return 0.0
+        first = self._queue[0].arrived if self._queue else now
+        if self._ahead:
+            ahead = (seat.held[self.room] for seat in self.seats if len(seat.held) > self.room)
+            first = min((job.arrived for job in ahead), default=first)
+        return now - first
+
+    @property
+    def occupied(self) -> float:
+        """How many workers' worth of work the workers are at."""
+        return sum(bool(seat.held) for seat in self.seats)
+
+    def can_spare(self, seat: Seat) -> bool:  # noqa: ARG002 - see SequenceBatcher
+        """Say whether nothing is lost if the worker of `seat` answers what it holds, and leaves."""
+        return True
+
     def cancel(self, job: Job) -> None:
         """Take `job` out of the queue; if a worker holds it, its answer will be dropped."""
         job.done = True

@@ -53,6 +53,11 @@ class OpenBatcher(Batcher):
         self._count(seat, len(jobs), seconds)
         return jobs
 
+    @property
+    def occupied(self) -> float:
+        """How many workers' worth of room is taken."""
+        return sum(min(len(seat.held) / self.room, 1.0) for seat in self.seats)
+
     def is_free(self) -> bool:
         """Whether some worker has room."""
         return any(len(seat.held) < self.room for seat in self.seats)

@@ -129,6 +129,20 @@ class SequenceBatcher(OpenBatcher):
         self.next_deadline = min(self.next_deadline, job.deadline)
         return True
 
+    def wait(self, now: float) -> float:
+        """Return for how long a sequence has waited that no worker has room for."""
+        untied = (group.jobs for group in self._groups.values() if group.seat not in self.seats)
+        return now - min((jobs[0].arrived for jobs in untied if jobs), default=now)
+
+    @property
+    def occupied(self) -> float:
+        """How many workers' worth of sequences are open."""
+        return min(len(self._groups) / self.batch_size, float(len(self.seats)))
+
+    def can_spare(self, seat: Seat) -> bool:
+        """Say whether no sequence is tied to `seat`: what its handler knows of it would be lost."""
+        return all(group.seat is not seat for group in self._groups.values())
+
     @property
     def waiting(self) -> int:
         """How many requests no worker holds."""

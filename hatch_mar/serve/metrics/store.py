@@ -107,7 +107,6 @@ class Metrics:
         self._own = {name: Series(spec) for name, spec in config.backend.items()}
         self._refused: set[str] = set()
         self._collectors: list[Callable[[], Iterable[Family]]] = []
-        self._own_collectors: list[Callable[[], Iterable[Family]]] = []
         prediction = config.backend.get(PREDICTION_TIME)
         self._each_prediction = prediction is not None and prediction.kind != "gauge"
 
@@ -133,13 +132,6 @@ class Metrics:
     def add_collector(self, collect: Callable[[], Iterable[Family]]) -> None:
         """Ask `collect` for further metrics whenever somebody reads them."""
         self._collectors.append(collect)
-
-    def add_own_collector(self, collect: Callable[[], Iterable[Family]]) -> None:
-        """Ask `collect` for metrics that TorchServe does not have, whenever somebody reads them.
-
-        They have samples when there is something to tell; a metrics.yaml has to declare them.
-        """
-        self._own_collectors.append(collect)
 
     def record(self, sample: Mapping[str, Any]) -> None:
         """Take one measurement of a handler, as `Measured.as_dict` gives it.
@@ -179,14 +171,11 @@ class Metrics:
                 self._own[PREDICTION_TIME].add(labels, round(seconds * MILLISECONDS, 2))
         for _, series in sorted(self._own.items()):
             yield series.family()
-        if self.config is DEFAULT:
-            for collect in self._own_collectors:
-                yield from (family for family in collect() if family.samples)
 
     def measure(self) -> Iterator[Family]:
         """Yield what the server itself knows, declared or not."""
         yield from self._frontend()
-        for collect in (*self._collectors, *self._own_collectors):
+        for collect in self._collectors:
             yield from collect()
 
     def host_labels(self) -> Labels:

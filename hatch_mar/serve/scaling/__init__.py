@@ -1,0 +1,1 @@
+"""Workers between `minWorkers` and `maxWorkers` follow the load."""
