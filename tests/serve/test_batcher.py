@@ -363,3 +363,28 @@ class TestDeath:
         jobs = offer(batcher, range(3))
         assert batcher.withdraw() == jobs
         assert batcher.waiting == 0
+
+
+class TestCap:
+    """A worker for whose memory batches are too large is given smaller ones."""
+
+    def test_an_idle_worker_is_given_what_fits(self) -> None:
+        batcher = Batcher(batch_size=8, capacity=100)
+        batcher.join(0), batcher.join(0)
+        batcher.seats[0].cap = 3
+        offer(batcher, range(12))
+        assert numbers(batcher.assign(0)) == [[0, 1, 2], [3, 4, 5, 6, 7, 8, 9, 10]]
+
+    def test_a_busy_one_holds_no_more_than_two_of_those(self) -> None:
+        batcher = Batcher(batch_size=8, capacity=100)
+        seat = batcher.join(0)
+        seat.cap = 2
+        offer(batcher, range(12))
+        assert numbers(batcher.assign(0)) == [[0, 1, 2, 3]]
+        assert batcher.waiting == 8
+
+    def test_what_fits_is_a_full_batch_and_waits_for_nobody(self) -> None:
+        batcher = Batcher(batch_size=8, capacity=100, max_delay=1)
+        batcher.join(0).cap = 2
+        offer(batcher, range(2))
+        assert numbers(batcher.assign(0)) == [[0, 1]]

@@ -85,6 +85,8 @@ class Loop:
         self._measured: list[Measured] = []
         self._shipped = 0.0
         self._cap = servable.batch_cap
+        self._uses_memory = False
+        """Whether a device's memory is taken, so that there may be news of it after a batch."""
 
     def run(self) -> None:
         """Answer until the door says STOP, and then what is held still.
@@ -155,7 +157,8 @@ class Loop:
         if self._look_out(began):
             return
         self._measured += self._servable.drain_metrics()
-        if self._measured and not self._poller.poll(_SHIP_SECONDS * 1000):
+        news = self._measured or self._uses_memory
+        if news and not self._poller.poll(_SHIP_SECONDS * 1000):
             self._ship()
 
     def _receive(self, flags: int = 0) -> None:
@@ -224,6 +227,6 @@ class Loop:
             self._measured.clear()
         report = self._servable.report_device()
         if report is not None:
-            self._cap = report.batch_cap
+            self._cap, self._uses_memory = report.batch_cap, report.memory is not None
             self._send(encode_json(Kind.DEVICE, asdict(report)))
         self._shipped = time.monotonic()
