@@ -63,6 +63,8 @@ class EntryPoint:
     """Whether a batch may be run again: what ran before its failure left nothing behind."""
     coroutine: Callable[[Sequence[dict[str, Any]], Context], Any] | None = None
     """`handle` as its author wrote it, if that is a coroutine function."""
+    handler: BaseHandler | FactoryHandler | None = None
+    """The object behind it whose steps can be run one by one, if it is of a kind that we know."""
 
 
 def find_entry_point(handler: str, model_dir: Path) -> EntryPoint:
@@ -96,7 +98,7 @@ def wrap_entry_point(entry: EntryPoint, envelope: str | None) -> EntryPoint:
     if not envelope:
         return entry
     wrapped = find_envelope(envelope)(entry.handle).handle
-    return dataclasses.replace(entry, handle=wrapped, coroutine=None)
+    return dataclasses.replace(entry, handle=wrapped, coroutine=None, handler=None)
 
 
 def _import_handler(handler: str, name: str, model_dir: Path) -> ModuleType:
@@ -147,6 +149,7 @@ def _from_function(function: Callable[..., Any]) -> EntryPoint:
         handle=handle,
         retry_safe=isinstance(function, FactoryHandler),
         coroutine=function if inspect.iscoroutinefunction(function) else None,
+        handler=function if isinstance(function, FactoryHandler) else None,
     )
 
 
@@ -167,6 +170,7 @@ def _from_class(handler_class: type, handler: str) -> EntryPoint:
         handle=_as_synchronous(instance.handle),
         coroutine=instance.handle if inspect.iscoroutinefunction(instance.handle) else None,
         retry_safe=isinstance(instance, BaseHandler) and handler_class.handle is BaseHandler.handle,  # type: ignore[attr-defined]
+        handler=instance if isinstance(instance, BaseHandler) else None,
     )
 
 

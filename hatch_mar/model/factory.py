@@ -207,16 +207,16 @@ class FactoryHandler:
         return output if parts is None else parts[0]
 
     def _forward(self, batch: Any) -> Any:
-        batch = move(batch, self.device)
-        if self._accelerated is not None:
-            output = self._accelerated(batch)
-        elif isinstance(batch, Mapping):
-            output = self.model(**batch)
-        elif isinstance(batch, tuple):
-            output = self.model(*batch)
-        else:
-            output = self.model(batch)
+        output = self._run(move(batch, self.device))
         return move(output, "cpu")  # once for the batch: every `.item()` on a GPU would wait for it
+
+    def _run(self, batch: Any) -> Any:
+        """Call the model with `batch`, which is on its device, and so is what this returns."""
+        if self._accelerated is not None:
+            return self._accelerated(batch)
+        if isinstance(batch, Mapping):
+            return self.model(**batch)
+        return self.model(*(batch if isinstance(batch, tuple) else (batch,)))
 
     def _sample(self, row: Any, index: int, context: Any) -> Any:
         if not isinstance(row, Mapping):

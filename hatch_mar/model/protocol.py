@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from hatch_mar.model.stages import Stages
+
     OnPiece = Callable[[Sequence[tuple[str, "Response"]]], None]
     """Takes intermediate answers, each with the id of its request."""
 
@@ -184,6 +186,13 @@ class Servable(Protocol):
 
     def describe_forward(self) -> dict[str, Any] | None:
         """Return how the model runs, for JSON; None without a section `cuda`."""
+        ...
+
+    def take_apart(self) -> Stages | None:
+        """Return the stages of a batch; None if batches have to be predicted one after the other.
+
+        To be asked once, after the examples.
+        """
         ...
 
     def check_examples(self) -> None:

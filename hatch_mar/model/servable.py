@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from hatch_mar.model.context import Context
     from hatch_mar.model.entrypoint import EntryPoint
     from hatch_mar.model.protocol import LoadOptions, OnPiece, Request, Response
+    from hatch_mar.model.stages import Stages
 
 logger = logging.getLogger("hatch_mar.model")
 
@@ -32,6 +33,7 @@ class LoadedModel:
         """Serve `entry`, which has been initialised with `context`."""
         self._options = options
         self._handle = entry.handle
+        self._handler = entry.handler
         self._coroutine = entry.coroutine
         self._isolate = entry.retry_safe if options.isolate is None else options.isolate
         self._decode = options.decode_input_request
@@ -67,7 +69,7 @@ class LoadedModel:
         if len(requests) > 1 and any(one.explain or one.describe for one in requests):
             return self._predict_apart(requests)
         context = self.context
-        rows = [make_row(request, decode=self._decode) for request in requests]
+        rows = self.make_rows(requests)
         context.begin(requests)
         failure: BaseException | None = None
         outputs: Any = None
@@ -78,10 +80,10 @@ class LoadedModel:
         except BaseException as error:  # noqa: BLE001 - also a panic of a library in Rust
             failure = error  # handled below: what is raised on the way must not be chained to it
         if failure is not None:
-            return self._recover(requests, failure)
+            return self.recover(context, requests, failure)
         self._cap.fitted(len(requests))
         if context.stopping_criteria or context.has_streamed:
-            return self._finish(context, requests, outputs)
+            return self.finish(context, requests, outputs)
         return make_responses(outputs, context.list_answers())
 
     def _predict_apart(self, requests: Sequence[Request]) -> list[Response]:
@@ -107,7 +109,7 @@ class LoadedModel:
 
         assert self._coroutine is not None
         context = self.context.fork()
-        rows = [make_row(request, decode=self._decode) for request in requests]
+        rows = self.make_rows(requests)
         context.begin(requests)
         try:
             outputs = await self._coroutine(rows, context)
@@ -118,7 +120,16 @@ class LoadedModel:
         finally:
             self._measured += context.metrics.drain()
         self._cap.fitted(len(requests))
-        return self._finish(context, requests, outputs)
+        return self.finish(context, requests, outputs)
+
+    def take_apart(self) -> Stages | None:
+        """Return the stages of a batch, where a GPU makes that worth it; see `Servable`."""
+        handler = self._handler
+        if handler is None or getattr(handler.device, "type", "cpu") == "cpu":
+            return None
+        from hatch_mar.model.cuda.pipeline import open_pipeline  # noqa: PLC0415 - for GPUs alone
+
+        return open_pipeline(self, handler)
 
     def listen(self, on_piece: OnPiece) -> None:
         """Hand every intermediate answer to `on_piece`; see `Servable.listen`."""
@@ -160,13 +171,29 @@ class LoadedModel:
         self._reported = report
         return report
 
-    def _recover(self, requests: Sequence[Request], error: BaseException) -> list[Response]:
-        """Answer a batch that raised `error`: in halves if that is safe and may help."""
+    def make_rows(self, requests: Sequence[Request]) -> list[dict[str, Any]]:
+        """Return what the handler finds in `data`."""
+        return [make_row(request, decode=self._decode) for request in requests]
+
+    def runs_again(self, context: Context, requests: Sequence[Request]) -> bool:
+        """Tell whether a batch that failed is run again: if that is safe and may help."""
+        again = self._isolate and not (self.device_lost or context.has_streamed)
+        return len(requests) > 1 and again
+
+    def recover(
+        self, context: Context, requests: Sequence[Request], error: BaseException
+    ) -> list[Response]:
+        """Answer a batch that raised `error`, in halves if that is safe and may help."""
         fault = self._note(error)
-        again = self._isolate and not (self.device_lost or self.context.has_streamed)
-        if len(requests) == 1 or not again:
+        if not self.runs_again(context, requests):
             return self._give_up(requests, error, fault)
         return self._halve(requests, error, fault)
+
+    def settle(self, context: Context, *, fitted: int) -> None:
+        """Keep what a batch of its own context measured; its `fitted` requests had room."""
+        self._measured += context.metrics.drain()
+        if fitted:
+            self._cap.fitted(fitted)
 
     def _note(self, error: BaseException) -> Fault:
         """Say whose fault `error` is; remember it if this process cannot go on."""
@@ -176,7 +203,7 @@ class LoadedModel:
         self._short += fault.wants_room
         return fault
 
-    def _finish(
+    def finish(
         self,
         context: Context,
         requests: Sequence[Request],

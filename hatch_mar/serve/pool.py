@@ -236,7 +236,7 @@ class Pool:
 
     def on_ready(self, slot: Slot) -> Seat:
         """Seat a worker that has just loaded the model, and give it what waits."""
-        seat = self._batcher.join(time.monotonic())
+        seat = self._batcher.join(time.monotonic(), batches=slot.batches)
         self._by_seat[seat] = slot
         self.workforce.on_ready(slot)
         name = f"W-{slot.number}-{self.deployment.name}_{self.deployment.version}"

@@ -118,6 +118,8 @@ class Slot:
         self.forward: dict[str, Any] | None = None
         """How the process runs the model, if that has a section `cuda`."""
         self.asked_to_leave = False
+        self.batches = 1
+        """How many batches the process may have begun at once."""
         loop = asyncio.get_running_loop()
         self.loaded: asyncio.Future[None] = loop.create_future()
         """Done when the first process is ready, or has failed: that is final."""
@@ -304,6 +306,7 @@ class Slot:
     def _on_loaded(self, value: dict[str, Any]) -> None:
         self._cancel_timer()
         self.forward = value.get("cuda")
+        self.batches = value.get("batches", 1)
         self.load_seconds = time.monotonic() - self._spawned
         self._pauses = backoff()
         self._trouble_since = None

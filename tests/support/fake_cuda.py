@@ -126,8 +126,10 @@ class FakeGraph:
 class _Upload:
     """What is known of one uploaded tensor."""
 
-    def __init__(self, stream: str) -> None:
+    def __init__(self, stream: str, waits: int) -> None:
         self.stream = stream
+        self.waits = waits
+        """How often the host had waited for the device when it was made."""
         self.users: set[str] = set()
 
 
@@ -160,8 +162,7 @@ class FakeLayer:
         self._dead: Exception | None = None
         self._lock = threading.RLock()
         self._here = threading.local()
-        self._streams = 0
-        self._default = FakeStream(self, "default")
+        self._all = [FakeStream(self, "default")]
         self._uploads: dict[int, _Upload] = {}
 
     def kill_at(self, what: str, number: int) -> None:
@@ -179,13 +180,17 @@ class FakeLayer:
         with self.asking("pin"), torch.inference_mode(mode=False):  # else it has no version
             return torch.full(like.shape, RUBBISH, dtype=like.dtype)
 
+    def holds(self, tensor: torch.Tensor) -> bool:
+        """See `Layer.holds`: uploads are all that it holds."""
+        return id(tensor) in self._uploads
+
     def upload(self, host: torch.Tensor) -> torch.Tensor:
         """See `Layer.upload`."""
         stream = self.current()
         with self.asking("upload", stream.name):
             device = torch.full_like(host, RUBBISH)
             version = _version(host)
-            upload = _Upload(stream.name)
+            upload = _Upload(stream.name, self._waits())
             self._uploads[id(device)] = upload
             self._take(device.nbytes)
             end = weakref.finalize(device, self._free, id(device), upload, device.nbytes)
@@ -223,12 +228,12 @@ class FakeLayer:
     def stream(self) -> FakeStream:
         """See `Layer.stream`: they are named `stream1`, `stream2`, ..."""
         with self._lock:
-            self._streams += 1
-            return FakeStream(self, f"stream{self._streams}")
+            self._all.append(FakeStream(self, f"stream{len(self._all)}"))
+            return self._all[-1]
 
     def current(self) -> FakeStream:
         """See `Layer.current`."""
-        stream: FakeStream = getattr(self._here, "stream", self._default)
+        stream: FakeStream = getattr(self._here, "stream", self._all[0])
         return stream
 
     def event(self) -> FakeEvent:
@@ -253,7 +258,8 @@ class FakeLayer:
     def synchronize(self) -> None:
         """See `Layer.synchronize`."""
         with self.asking("synchronize"):
-            pass
+            for stream in self._all:
+                stream.run_until(stream.length)
 
     def empty_cache(self) -> None:
         """See `Layer.empty_cache`."""
@@ -288,8 +294,11 @@ class FakeLayer:
     def _free(self, ident: int, upload: _Upload, size: int) -> None:
         del self._uploads[ident]
         self.allocated -= size
-        if not upload.users - {upload.stream}:
-            self.flaws.append(f"an upload of {upload.stream} was kept for no other stream")
+        if not upload.users - {upload.stream} and self._waits() == upload.waits:
+            self.flaws.append(f"an upload of {upload.stream} was given up before it was used")
+
+    def _waits(self) -> int:
+        return self._counts.get("done", 0) + self._counts.get("synchronize", 0)
 
 
 def _version(tensor: torch.Tensor) -> int:

@@ -89,6 +89,10 @@ class Layer(Protocol):
         """
         ...
 
+    def holds(self, tensor: Any) -> bool:
+        """Tell whether `tensor` is in the device's memory."""
+        ...
+
     def upload(self, host: Any) -> Any:
         """Return a copy of `host` on the device, made by the current stream.
 
@@ -190,6 +194,10 @@ class TorchLayer:
         """See `Layer.pin`; the pool is torch's own, which waits for copies by itself."""
         with self._cuda.device(self.device):  # else a thread makes a context on device 0
             return self._torch.empty(like.shape, dtype=like.dtype, pin_memory=True)
+
+    def holds(self, tensor: Any) -> bool:
+        """See `Layer.holds`; other GPUs' memory is nothing that we copy, either."""
+        return bool(tensor.is_cuda)
 
     def upload(self, host: Any) -> Any:
         """See `Layer.upload`."""

@@ -135,9 +135,9 @@ class Batcher:
         job.done = True
         self._take_out(job)
 
-    def join(self, now: float) -> Seat:
-        """Seat a worker that has just become ready."""
-        seat = Seat()
+    def join(self, now: float, *, batches: int = 1) -> Seat:
+        """Seat a worker that has just become ready, and may have begun so many batches at once."""
+        seat = Seat(batches=batches)
         seat.since = now
         self.seats.append(seat)
         return seat
@@ -156,7 +156,7 @@ class Batcher:
         held = list(seat.held)
         begun = len(held) if started is None else min(started - seat.answered, len(held))
         (self.seats if seat in self.seats else self._retired).remove(seat)
-        self._ahead -= max(0, len(held) - self.room)
+        self._ahead -= self._excess(seat)
         seat.held.clear()
         back = [job for job in held[begun:] if not job.done]
         if back:
@@ -193,7 +193,7 @@ class Batcher:
             IndexError: it does not hold so many.
         """
         held = seat.held
-        excess = len(held) - self.room
+        excess = len(held) - self.room * seat.batches
         if excess > 0:
             self._ahead -= min(excess, count)
         jobs = [held.popleft()] if count == 1 else [held.popleft() for _ in range(count)]
@@ -344,10 +344,14 @@ class Batcher:
     def _give(self, seat: Seat, count: int) -> list[Job]:
         queue = self._queue
         jobs = [queue.popleft() for _ in range(count)] if count < len(queue) else self.withdraw()
-        before = max(0, len(seat.held) - self.room)
+        before = self._excess(seat)
         seat.held.extend(jobs)
-        self._ahead += max(0, len(seat.held) - self.room) - before
+        self._ahead += self._excess(seat) - before
         return jobs
+
+    def _excess(self, seat: Seat) -> int:
+        """Return how many of the requests that `seat` holds it cannot have begun."""
+        return max(0, len(seat.held) - self.room * seat.batches)
 
     def _look_ahead(self, now: float, orders: list[tuple[Seat, list[Job]]]) -> None:
         """Give busy workers their next requests, in equal shares."""
@@ -367,8 +371,8 @@ class Batcher:
     def _room(self, seat: Seat) -> int:
         """How many requests more `seat` may hold although it is busy."""
         limit = int(AHEAD_SECONDS / seat.item_time) if seat.item_time else 0
-        if len(self.seats) == 1:
-            limit = max(limit, 2 * (seat.cap or self.batch_size))
+        if len(self.seats) == 1 or seat.batches > 1:
+            limit = max(limit, (seat.batches + 1) * (seat.cap or self.batch_size))
         return limit - len(seat.held)
 
 

@@ -85,10 +85,11 @@ class Job:
 class Seat:
     """What is known of one worker that can answer."""
 
-    __slots__ = ("answered", "braked", "cap", "ended", "held", "item_time", "since")
+    __slots__ = ("answered", "batches", "braked", "cap", "ended", "held", "item_time", "since")
 
-    def __init__(self) -> None:
-        """Start idle, its speed unknown."""
+    def __init__(self, *, batches: int = 1) -> None:
+        """Start idle, its speed unknown; it may have begun so many `batches` at once."""
+        self.batches = batches
         self.held: deque[Job] = deque()
         """Sent and not answered, in the order in which it will answer."""
         self.answered = 0

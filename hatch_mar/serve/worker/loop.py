@@ -54,6 +54,9 @@ class DeviceLostError(Exception):
 class Loop:
     """Takes what the door sends, answers it in batches, sends the replies."""
 
+    batches = 1
+    """How many batches it may have begun at once."""
+
     def __init__(
         self,
         sock: socket.socket,

@@ -15,6 +15,7 @@ import socket
 import sys
 import traceback
 from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from hatch_mar.errors import HatchMarError
@@ -103,8 +104,8 @@ def spare_children() -> None:
     os.register_at_fork(before=hold, after_in_parent=let_go, after_in_child=begin)
 
 
-def choose_loop(mode: str, servable: Servable) -> type[Loop]:
-    """Return the loop that serves as the model's config wants it: `plain` for nearly all."""
+def choose_loop(mode: str, servable: Servable) -> Callable[..., Loop]:
+    """Return what makes the loop that serves as the config wants it: `plain` for nearly all."""
     if mode == "rounds":
         from hatch_mar.serve.worker.rounds import RoundsLoop  # noqa: PLC0415
 
@@ -113,6 +114,11 @@ def choose_loop(mode: str, servable: Servable) -> type[Loop]:
         from hatch_mar.serve.worker.overlapped import OverlappedLoop  # noqa: PLC0415 - and with it asyncio
 
         return OverlappedLoop
+    stages = servable.take_apart() if mode == "plain" else None
+    if stages is not None:
+        from hatch_mar.serve.worker.pipelined import PipelinedLoop  # noqa: PLC0415 - for GPUs alone
+
+        return partial(PipelinedLoop, stages=stages)
     return Loop
 
 
@@ -136,6 +142,8 @@ def serve(
     batch_size, mode = value["batch_size"], value.pop("mode")
     try:
         servable = loader(value)
+        make_loop = choose_loop(mode, servable)
+        loop = make_loop(sock, reader, counter, servable, batch_size=batch_size)
     except BaseException as error:  # noqa: BLE001 - also a handler that calls sys.exit
         sock.sendall(encode_json(Kind.FAILED, describe_failure(error)))
         return 1
@@ -143,21 +151,20 @@ def serve(
     # around them would stop the loop for tens of milliseconds at a time.
     gc.freeze()
     report = servable.report_device()
-    loaded = {
+    told = {
         "device": None if report is None else asdict(report),
         "cuda": servable.describe_forward(),
+        "batches": loop.batches,
     }
-    sock.sendall(encode_json(Kind.LOADED, loaded))
+    sock.sendall(encode_json(Kind.LOADED, told))
     try:
-        make_loop = choose_loop(mode, servable)
-        loop = make_loop(sock, reader, counter, servable, batch_size=batch_size)
         tell_requests(loop.list_at_hand)
         loop.run()
     except (EOFError, ConnectionError):
         return 0
     except DeviceLostError:
-        told = describe_device_fault(servable.device_fault)
-        sock.sendall(encode_json(Kind.FAILED, told))
+        failed = describe_device_fault(servable.device_fault)
+        sock.sendall(encode_json(Kind.FAILED, failed))
         return 1
     return 0
 

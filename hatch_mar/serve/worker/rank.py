@@ -200,6 +200,9 @@ class Leader:
         """Say how rank 0 runs its part."""
         return self._part.describe_forward()
 
+    def take_apart(self) -> None:
+        """Have no stages: the ranks compute in step."""
+
     def check_examples(self) -> None:
         """Do nothing: `lead` has had them checked."""
 
