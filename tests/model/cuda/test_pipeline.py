@@ -1,0 +1,446 @@
+"""Batches overlap, on a device that is made of CPU tensors and catches who is too early."""
+
+from __future__ import annotations
+
+import gc
+import json
+import logging
+import sys
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+torch = pytest.importorskip("torch")
+
+from hatch_mar.model.cuda.pipeline import open_pipeline  # noqa: E402 - it needs torch
+from hatch_mar.serve.worker.loop import DeviceLostError  # noqa: E402
+from hatch_mar.serve.worker.main import choose_loop  # noqa: E402
+from tests.support.door import Door  # noqa: E402
+from tests.support.fake_cuda import FakeLayer, out_of_memory  # noqa: E402
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from hatch_mar.model.cuda.pipeline import Pipeline
+    from hatch_mar.model.servable import LoadedModel
+    from tests.support.models import Ask, Load, MakeModel
+
+    Open = Callable[..., tuple[LoadedModel, Pipeline, FakeLayer]]
+
+FACTORY = """
+import threading
+import torch
+from hatch_mar import handler_factory
+from ts.utils.util import PredictionException
+
+log, gates = [], {}
+
+def wait(name):
+    log.append(name)
+    if name in gates:
+        assert gates[name].wait(30), name
+
+def preprocess(sample):
+    wait(f"pre {sample[0]:g}")
+    if sample[0] == 400:
+        raise PredictionException("no such number", 400)
+    if sample[0] == 500:
+        raise RuntimeError("cannot be read")
+    if sample[0] == 99:
+        raise SystemExit(3)
+    return torch.tensor(sample)
+
+class Net(torch.nn.Module):
+    def forward(self, x):
+        wait(f"run {x[0, 0]:g}")
+        if (x == 501).any():
+            raise RuntimeError("cannot be computed")
+        return x * 2
+
+def postprocess(output):
+    wait(f"post {output[0] / 2:g}")
+    if output[0] == 1004:
+        raise RuntimeError("cannot be told")
+    return output
+
+handle = handler_factory(Net, preprocess, postprocess)
+"""
+
+HANDLER = """
+import torch
+from ts.torch_handler.base_handler import BaseHandler
+
+class Handler(BaseHandler):
+    def initialize(self, context):
+        self.context = context
+        self.device = torch.device("cpu")
+        self.model = lambda x: x * 2
+
+    def preprocess(self, data):
+        rows = [row["body"] for row in data]
+        self.context.metrics.add_counter("rows", len(rows))
+        return torch.tensor(rows).to(self.device)
+
+    def postprocess(self, data):
+        ids = self.context.request_ids
+        return [[ids[index], *row] for index, row in enumerate(data.tolist())]
+"""
+
+
+@pytest.fixture
+def open_model(make_model: MakeModel, load_model: Load) -> Iterator[Open]:
+    """Load a handler and take it apart on a fake device, which must have no cause to complain."""
+    layers = []
+
+    def open_one(source: str, layer: FakeLayer | None = None, **options: Any) -> Any:
+        layer = layer or FakeLayer()
+        layers.append(layer)
+        model = load_model(make_model({"handler.py": source}, **options))
+        stages = open_pipeline(model, model._handler, layer)  # type: ignore[arg-type]
+        return model, stages, layer
+
+    yield open_one
+    gc.collect()
+    assert [layer.flaws for layer in layers] == [[] for _ in layers]
+
+
+def body(*numbers: float) -> bytes:
+    return json.dumps(numbers).encode()
+
+
+def say(responses: list[Any]) -> list[Any]:
+    return [
+        response.status if response.error else json.loads(bytes(response.body))
+        for response in responses
+    ]
+
+
+def learn(model: LoadedModel, ask: Ask) -> None:
+    """Let the factory know that outputs have parts."""
+    model.predict([ask(body(0))])
+
+
+def test_answers_are_those_of_the_plain_loop(open_model: Open, ask: Ask) -> None:
+    model, stages, _ = open_model(FACTORY, batch_size=4)
+    requests = [body(number, -number) for number in range(10)]
+    expected = say(model.predict([ask(one) for one in requests]))
+    with Door(model, stages, batch_size=4) as door:
+        door.send(*requests)
+        assert say(door.read(10)) == expected
+    assert [len(batch.numbers) for batch in door.batches] == [4, 4, 2]
+    assert door.counter[0] == 10
+
+
+def test_a_batch_is_copied_before_the_one_in_front_of_it_is_finished(
+    open_model: Open, ask: Ask
+) -> None:
+    model, stages, layer = open_model(FACTORY)
+    learn(model, ask)
+    handler = sys.modules["handler"]
+    uploaded = threading.Event()
+    handler.gates["post 1"] = uploaded
+    handler.gates["run 1"] = threading.Event()
+    original = layer.upload
+
+    def upload(host: Any) -> Any:
+        device = original(host)
+        if len(layer.list_asked("upload")) == 2:
+            uploaded.set()
+        return device
+
+    layer.upload = upload  # type: ignore[method-assign]
+
+    with Door(model, stages) as door:
+        door.send(body(1), body(2))
+        while "pre 2" not in handler.log:  # the second is decoded while the first computes
+            assert door.failure is None
+        handler.gates["run 1"].set()
+        assert say(door.read(2)) == [[2.0], [4.0]]
+    log = handler.log
+    assert log.index("pre 2") < log.index("post 1")
+    streams = {asked.what: asked.stream for asked in layer.asked if asked.stream}
+    assert streams["upload"] == "stream1"
+    assert streams["download"] == "stream2"
+    assert streams["done"] == "stream2"
+
+
+def test_each_stream_waits_for_the_one_before(open_model: Open, ask: Ask) -> None:
+    model, stages, layer = open_model(FACTORY)
+    del layer.asked[:]
+    passage = stages.begin([ask(body(1))])
+    stages.prepare(passage)
+    stages.compute(passage)
+    assert say(stages.finish(passage)) == [[2.0]]
+    stages.end(passage)
+    asked = [(one.what, one.stream) for one in layer.asked if one.what not in ("pin", "keep")]
+    assert asked == [
+        ("upload", "stream1"),
+        ("record", "stream1"),
+        ("wait", "default"),
+        ("record", "default"),
+        ("wait", "stream2"),
+        ("download", "stream2"),
+        ("record", "stream2"),
+        ("done", "stream2"),
+        ("synchronize", "stream2"),
+    ]
+    assert model.context.forward is None
+
+
+def test_a_handler_finds_the_request_of_its_own_batch(open_model: Open) -> None:
+    model, stages, _ = open_model(HANDLER)
+    with Door(model, stages) as door:
+        door.send(*(body(number) for number in range(6)))
+        answers = say(door.read(6))
+    assert answers == [[f"r{number}", 2.0 * number] for number in range(6)]
+    names = [measured.name for measured in model.drain_metrics()]
+    assert names == [] or names.count("rows") == names.count("HandlerTime")
+
+
+def test_between_batches_a_handler_has_no_request(open_model: Open, ask: Ask) -> None:
+    model, stages, _ = open_model(HANDLER)
+    model.predict([ask(body(1))])
+    stages.begin([ask(body(2))])
+    assert model.context.get_request_id(0) is None
+    with pytest.raises(IndexError):
+        model.context.get_request_header(0, "x")
+
+
+@pytest.mark.parametrize("stage", ["400", "500", "501", "502"])
+def test_a_batch_that_fails_takes_nobody_else_with_it(
+    open_model: Open, ask: Ask, stage: str
+) -> None:
+    model, stages, _ = open_model(FACTORY, batch_size=2)
+    learn(model, ask)
+    bad = float(stage)
+    with Door(model, stages, batch_size=2) as door:
+        door.send(body(1), body(2), body(5), body(bad), body(6), body(7), body(8), body(9))
+        answers = say(door.read(8))
+    wrong = 400 if stage == "400" else 503
+    assert answers == [[2], [4], [10], wrong, [12], [14], [16], [18]]
+    assert door.counter[0] == 8
+
+
+def test_a_batch_of_one_that_fails_stops_nobody(open_model: Open, ask: Ask) -> None:
+    model, stages, layer = open_model(FACTORY)
+    learn(model, ask)
+    with Door(model, stages) as door:
+        door.send(*(body(number) for number in (1, 400, 2, 502, 5, 500, 6)))
+        assert say(door.read(7)) == [[2], 400, [4], 503, [10], 503, [12]]
+    assert not layer.list_asked("empty_cache")
+
+
+@pytest.mark.parametrize("call", ["pin", "upload", "record", "wait", "download", "done"])
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_memory_that_runs_out_anywhere_leaves_nobody_without_an_answer(
+    open_model: Open, ask: Ask, call: str, number: int
+) -> None:
+    layer = FakeLayer(faults={(call, number): out_of_memory()})
+    model, stages, _ = open_model(FACTORY, layer, batch_size=2)
+    learn(model, ask)
+    with Door(model, stages, batch_size=2) as door:
+        door.send(*(body(number) for number in range(10, 18)))
+        assert say(door.read(8)) == [[2.0 * number] for number in range(10, 18)]
+    assert model.batch_cap >= 1
+
+
+def test_a_device_that_is_lost_answers_what_it_had_and_gives_back_the_rest(
+    open_model: Open, ask: Ask
+) -> None:
+    layer = FakeLayer()
+    model, stages, _ = open_model(FACTORY, layer, batch_size=1, gpu_id=0)
+    learn(model, ask)
+    handler = sys.modules["handler"]
+    handler.gates["pre 9"] = threading.Event()
+    layer.kill_at("done", 2)
+    with Door(model, stages) as door:
+        door.send(body(1), body(2), body(9), body(5))
+        threading.Timer(0.5, handler.gates["pre 9"].set).start()
+        answers = say(door.read_to_end())
+    assert answers == [[2.0], 507]
+    assert isinstance(door.failure, DeviceLostError)
+    assert door.counter[0] == 2
+    assert "device-side assert" in model.device_fault
+
+
+def test_a_handler_that_ends_the_process_leaves_the_answers_before_and_the_work_behind(
+    open_model: Open, ask: Ask
+) -> None:
+    model, stages, _ = open_model(FACTORY)
+    learn(model, ask)
+    with Door(model, stages) as door:
+        door.send(body(1), body(2), body(99), body(5), body(6))
+        assert say(door.read_to_end()) == [[2.0], [4.0]]
+    assert isinstance(door.failure, SystemExit)
+    assert door.counter[0] == 3
+
+
+def test_stop_lets_everything_be_answered(open_model: Open) -> None:
+    model, stages, _ = open_model(FACTORY, batch_size=2)
+    with Door(model, stages, batch_size=2) as door:
+        door.send(*(body(number) for number in range(20, 29)))
+        door.stop()
+        assert len(door.read_to_end()) == 9
+    assert door.failure is None
+    assert door.counter[0] == 9
+
+
+def test_what_is_no_prediction_has_the_worker_to_itself(open_model: Open, ask: Ask) -> None:
+    model, stages, _ = open_model(HANDLER)
+    with Door(model, stages) as door:
+        door.send(body(1), body(2))
+        door.send(b"", describe=True)
+        door.send(body(5))
+        door.send(body(6), explain=True)
+        door.send(body(7))
+        answers = say(door.read(6))
+    assert answers == [["r0", 2], ["r1", 4], None, ["r3", 10], 501, ["r5", 14]]
+    assert door.counter[0] == 6
+
+
+def test_inputs_that_do_not_fit_together_are_run_one_by_one(open_model: Open, ask: Ask) -> None:
+    model, stages, _ = open_model(FACTORY, batch_size=3)
+    learn(model, ask)
+    with Door(model, stages, batch_size=3) as door:
+        door.send(body(1), body(2, 2), body(5))
+        assert say(door.read(3)) == [[2], [4, 4], [10]]
+
+
+def test_outputs_without_parts_are_run_one_by_one(open_model: Open) -> None:
+    source = FACTORY.replace("return x * 2", "return x.sum(0, keepdim=True) * 2")
+    model, stages, _ = open_model(source, batch_size=2)
+    with Door(model, stages, batch_size=2) as door:
+        door.send(*(body(number) for number in (1, 2, 5, 6)))
+        assert say(door.read(4)) == [[2], [4], [10], [12]]
+
+
+@settings(
+    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(sizes=st.lists(st.tuples(st.integers(1, 5), st.integers(1, 4)), min_size=1, max_size=12))
+def test_slots_are_never_used_twice_at_a_time(
+    open_model: Open, ask: Ask, sizes: list[tuple[int, int]]
+) -> None:
+    """Batches of all lengths and widths, begun as soon as there is a slot, and ended late."""
+    sys.modules.pop("handler", None)
+    model, stages, layer = open_model(FACTORY, batch_size=5)
+    learn(model, ask)
+    under_way: list[Any] = []
+    answers: list[Any] = []
+
+    def finish() -> None:
+        answers.append(say(stages.finish(under_way[0])))
+        stages.end(under_way.pop(0))
+
+    for number, (count, width) in enumerate(sizes):
+        if len(under_way) == stages.batches:
+            finish()
+        passage = stages.begin([ask(body(*[number + 10.0] * width)) for _ in range(count)])
+        stages.prepare(passage)
+        stages.compute(passage)
+        under_way.append(passage)
+    while under_way:
+        finish()
+    assert answers == [
+        [[2 * (number + 10.0)] * width] * count for number, (count, width) in enumerate(sizes)
+    ]
+    assert layer.flaws == []
+
+
+def test_threads_decode_the_samples_of_one_batch(open_model: Open, ask: Ask) -> None:
+    model, stages, _ = open_model(FACTORY, batch_size=2, config={"cuda": {"decodeThreads": 2}})
+    learn(model, ask)
+    handler = sys.modules["handler"]
+    handler.gates["pre 1"] = threading.Event()
+    passage = stages.begin([ask(body(1)), ask(body(2))])
+    thread = threading.Thread(target=stages.prepare, args=(passage,))
+    thread.start()
+    while "pre 2" not in handler.log:
+        assert thread.is_alive()
+    handler.gates["pre 1"].set()
+    thread.join(30)
+    stages.compute(passage)
+    assert say(stages.finish(passage)) == [[2], [4]]
+
+
+def test_threads_prepare_several_batches_of_a_handler(open_model: Open) -> None:
+    _, stages, _ = open_model(HANDLER, config={"cuda": {"decodeThreads": 3}})
+    assert (stages.threads, stages.batches) == (3, 5)
+    _, stages, _ = open_model(HANDLER)
+    assert (stages.threads, stages.batches) == (1, 3)
+
+
+def test_the_cpu_has_the_plain_loop(make_model: MakeModel, load_model: Load) -> None:
+    model = load_model(make_model({"handler.py": FACTORY}, config={"cuda": {"pipeline": True}}))
+    assert model.take_apart() is None
+    assert choose_loop("plain", model).__name__ == "Loop"  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("source", "config", "said"),
+    [
+        (HANDLER.replace("        ids =", "        self.last = data\n        ids ="), {},
+         "`postprocess` changes `self.last`"),
+        (HANDLER + "    def inference(self, data):\n        return data\n", {},
+         "it has an `inference` of its own"),
+        (HANDLER + "    def handle(self, data, context):\n        return data\n", {},
+         "it has a `handle` of its own"),
+        (HANDLER, {"handler": {"profile": True}}, "its steps are being measured"),
+    ],
+)  # fmt: skip
+def test_a_handler_that_may_mind_is_served_as_before(
+    open_model: Open, caplog: pytest.LogCaptureFixture, source: str, config: Any, said: str
+) -> None:
+    caplog.set_level(logging.INFO, "hatch_mar.model")
+    _, stages, _ = open_model(source, config=config)
+    assert stages is None
+    (line,) = [message for message in caplog.messages if "overlap" in message]
+    assert said in line
+
+
+def test_the_author_has_the_last_word(open_model: Open) -> None:
+    stateful = HANDLER.replace("        ids =", "        self.last = data\n        ids =")
+    assert open_model(stateful, config={"cuda": {"pipeline": True}})[1] is not None
+    assert open_model(HANDLER, config={"cuda": {"pipeline": False}})[1] is None
+
+
+def test_an_image_is_decoded_on_the_host_and_copied_once(open_model: Open, ask: Ask) -> None:
+    source = """
+import torch
+from hatch_mar.model.handlers.image_classifier import ImageClassifier
+
+class Handler(ImageClassifier):
+    def initialize(self, context):
+        self.context = context
+        self.device = torch.device("cpu")
+        self.model = lambda x: x.flatten(1)[:, :7]
+"""
+    model, stages, layer = open_model(source, batch_size=3)
+    requests = [ask(json.dumps([[list(range(start, start + 9))]]).encode()) for start in (0, 4, 7)]
+    expected = [bytes(one.body) for one in model.predict(requests)]
+    passage = stages.begin(requests)
+    stages.prepare(passage)
+    stages.compute(passage)
+    assert [bytes(one.body) for one in stages.finish(passage)] == expected
+    stages.end(passage)
+    assert [asked.stream for asked in layer.list_asked("upload")] == ["stream1"]
+
+
+def test_a_stream_of_pieces_reaches_its_client(open_model: Open) -> None:
+    source = HANDLER.replace(
+        "        ids =",
+        "        from ts.handler_utils.utils import send_intermediate_predict_response as send\n"
+        "        send(['piece'] * len(data), self.context.request_ids, 'ok', 200, self.context)\n"
+        "        ids =",
+    )
+    model, stages, _ = open_model(source)
+    with Door(model, stages) as door:
+        door.send(body(1), body(2))
+        answers = say(door.read(2))
+    assert answers == [["r0", 2], ["r1", 4]]
+    assert [(number, bytes(piece.body)) for number, piece in door.pieces] == [
+        (0, b"piece"), (1, b"piece"),
+    ]  # fmt: skip
