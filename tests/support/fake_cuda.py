@@ -308,7 +308,8 @@ def _version(tensor: torch.Tensor) -> int:
 
 def _same(one: torch.Tensor, other: torch.Tensor) -> bool:
     bits = (tensor.detach().reshape(-1).view(torch.uint8) for tensor in (one, other))
-    return torch.equal(*bits)
+    same: bool = torch.equal(*bits)
+    return same
 
 
 def _write(target: Any, source: Any) -> None:
