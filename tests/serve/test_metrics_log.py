@@ -12,7 +12,7 @@ from hatch_mar.serve.batching.jobs import Job
 from hatch_mar.serve.channel import pack_request
 from hatch_mar.serve.metrics.config import MetricsConfig, MetricSpec
 from hatch_mar.serve.metrics.log import EventMetrics, make_metrics
-from hatch_mar.serve.metrics.store import LEGACY, Metrics, gauge
+from hatch_mar.serve.metrics.store import LEGACY, Family, Metrics, gauge
 
 if TYPE_CHECKING:
     from hatch_mar.serve.metrics.store import Mode
@@ -161,6 +161,23 @@ def test_the_machine_is_told_when_asked(metrics: EventMetrics, lines: Lines) -> 
     assert lines == []
     metrics.log_machine()
     assert lines == [("TS_METRICS", "DiskUsage.Gigabytes:1.5|#Level:Host|#hostname:h")]
+
+
+def test_what_is_our_own_is_told_without_being_declared(
+    metrics: EventMetrics, lines: Lines
+) -> None:
+    labels = (("model_name", "m"), ("hostname", "h"))
+    metrics.add_collector(
+        lambda: [
+            Family("hatch_mar_out_of_memory_total", "counter", "", [("", labels, 2.0)]),
+            Family("hatch_mar_gpu_memory_peak_megabytes", "gauge", "", [("", labels, 300.0)]),
+        ]
+    )
+    metrics.log_machine()
+    assert [line for _, line in lines] == [
+        "hatch_mar_out_of_memory_total.Count:2.0|#model_name:m|#hostname:h",
+        "hatch_mar_gpu_memory_peak_megabytes.Megabytes:300.0|#model_name:m|#hostname:h",
+    ]
 
 
 def test_legacy_publishes_three_and_logs_the_others(lines: Lines) -> None:

@@ -14,16 +14,18 @@ import logging
 import re
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from hatch_mar.serve.channel import read_request_id
-from hatch_mar.serve.metrics.config import DEFAULT, MetricsConfig, MetricSpec
+from hatch_mar.serve.metrics.config import DEFAULT, Kind, MetricsConfig, MetricSpec
 from hatch_mar.serve.metrics.store import (
     LEGACY,
     MICROSECONDS,
     MILLISECONDS,
+    OWN_PREFIX,
     PREDICTION_TIME,
     Family,
+    Labels,
     Metrics,
     Mode,
     Series,
@@ -40,6 +42,7 @@ TS_METRICS, MODEL_METRICS = "TS_METRICS", "MODEL_METRICS"
 """TorchServe's names for the logs of the server's metrics and of handlers'."""
 
 
+_UNITS = ("megabytes", "seconds", "milliseconds", "percent")
 Write = Callable[[str, str], object]
 """Takes a line, after the name of the log that it is for."""
 
@@ -70,6 +73,17 @@ def make_metrics(
 def write_to_logger(log: str, line: str) -> None:
     """Log a line at INFO."""
     logging.getLogger(log).info("%s", line)
+
+
+def _declare(family: Family, labels: Labels) -> MetricSpec:
+    """Return what TorchServe's file would say of a metric of our own, whose name has the unit."""
+    unit = family.name.removesuffix("_total").rpartition("_")[2]
+    return MetricSpec(
+        name=family.name,
+        kind=cast("Kind", family.kind),
+        unit=unit.capitalize() if unit in _UNITS else "Count",
+        dimensions=tuple(name for name, _ in labels),
+    )
 
 
 def _list_odd(config: MetricsConfig) -> list[MetricSpec]:
@@ -194,7 +208,11 @@ class EventMetrics(Metrics):
         for collect in self._collectors:
             for family in collect():
                 for _, labels, value in family.samples:
-                    self.tell(family.name, [text for _, text in labels], value)
+                    values = [text for _, text in labels]
+                    if family.name.startswith(OWN_PREFIX):
+                        self._log(TS_METRICS, _declare(family, labels), values, value)
+                    else:
+                        self.tell(family.name, values, value)
 
     def tell(self, name: str, values: Sequence[str], amount: float) -> None:
         """Take one event of the server's metric `name`: an increment or a reading."""

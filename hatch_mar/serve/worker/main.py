@@ -147,6 +147,10 @@ def serve(
     except BaseException as error:  # noqa: BLE001 - also a handler that calls sys.exit
         sock.sendall(encode_json(Kind.FAILED, describe_failure(error)))
         return 1
+    if servable.device_lost:  # it was warmed, or asked its examples
+        told = describe_device_fault(servable.device_fault)
+        sock.sendall(encode_json(Kind.FAILED, told))
+        return 1
     # The modules of a framework are hundreds of thousands of objects that will not die: collecting
     # around them would stop the loop for tens of milliseconds at a time.
     gc.freeze()
