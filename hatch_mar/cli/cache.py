@@ -64,7 +64,10 @@ def read_age(ctx: click.Context, param: click.Parameter, value: str | None) -> f
 
 @click.group()
 def command() -> None:
-    """Look after the cache of weights: $HATCH_MAR_CACHE_DIR, or the user's cache directory."""
+    """Look after the cache: $HATCH_MAR_CACHE_DIR, or the user's cache directory.
+
+    It holds weights that were fetched, and what was compiled for this machine's devices.
+    """
 
 
 @command.command("path")
@@ -196,6 +199,9 @@ def _describe_check(checked: Checked) -> dict[str, Any]:
 
 
 def _name(item: Item) -> str:
+    if item.compiled:
+        kind, _, name = item.key.partition("/")
+        return f"{shorten(name)} ({kind})"
     return shorten(item.key) if item.whole else f"{shorten(item.key)} (part)"
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import stat
 from contextlib import suppress
 from dataclasses import dataclass
@@ -37,7 +38,8 @@ class Item:
     """One file of a cache, or what an interrupted fetch left of one."""
 
     key: str
-    """Its sha256; of a part whose digest nobody knew, that of its source's name."""
+    """Its sha256; of a part whose digest nobody knew, that of its source's name; of compiled code
+    what it is called, `<kind>/<fingerprint>`."""
     path: Path
     size: int
     """Bytes."""
@@ -49,6 +51,8 @@ class Item:
     """When it was last used."""
     models: tuple[str, ...] = ()
     """Who used it: `name version`."""
+    compiled: bool = False
+    """Whether it is code that was compiled for this machine, not weights: a file, or a tree."""
 
 
 State = Literal["right", "damaged", "unreadable"]
@@ -83,7 +87,7 @@ def list_items(cache: Cache) -> list[Item]:
         WeightsError: the cache cannot be read.
     """
     try:
-        items = [*_whole_files(cache), *_parts(cache)]
+        items = [*_whole_files(cache), *_parts(cache), *_compiled(cache)]
     except OSError as error:
         raise WeightsError(
             f"{cache.directory}: the cache cannot be read: {error.strerror or error}; set "
@@ -245,7 +249,27 @@ def _parts(cache: Cache) -> Iterator[Item]:
         )
 
 
+def _compiled(cache: Cache) -> Iterator[Item]:
+    """Yield what `hatch_mar.model.cuda.kept` has put there; who runs it has a copy open."""
+    for path in _list(cache.directory / "compiled", depth=2):
+        if path.name.startswith("."):
+            continue  # locks, and what is being made
+        found = [each.lstat() for each in (path, *path.rglob("*")) if not each.is_dir()]
+        since = max((status.st_mtime for status in found), default=path.stat().st_mtime)
+        yield Item(
+            key=f"{path.parent.name}/{path.name}",
+            path=path,
+            size=sum(status.st_size for status in found),
+            whole=False,
+            since=since,
+            used=max((status.st_atime for status in found), default=since),
+            compiled=True,
+        )
+
+
 def _prune_one(cache: Cache, item: Item, *, dry_run: bool) -> Fate:
+    if item.compiled:
+        return "removed" if dry_run or _remove(cache, item) else "not ours"
     if not item.whole:
         with cache.try_lock(item.key) as free:
             if not free:
@@ -287,10 +311,13 @@ def _lock_alone(descriptor: int) -> bool:
 def _remove(cache: Cache, item: Item) -> bool:
     """Remove an item and what is known of it; return whether that could be done."""
     try:
-        item.path.unlink(missing_ok=True)
+        if item.compiled and item.path.is_dir():
+            shutil.rmtree(item.path)
+        else:
+            item.path.unlink(missing_ok=True)
         if item.whole:
             cache.ledger.forget(item.key)
-        else:
+        elif not item.compiled:
             notes_of(item.path).unlink(missing_ok=True)
     except OSError:
         return False

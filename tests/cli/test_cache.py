@@ -73,6 +73,7 @@ class TestList:
             "path": str(pulled),
             "size": len(WEIGHTS),
             "whole": True,
+            "compiled": False,
             "models": ["far 2"],
         }
 

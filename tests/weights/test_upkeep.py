@@ -73,6 +73,39 @@ def test_what_is_there(cache: Cache, tmp_path: Path) -> None:
     assert items[0].used == NOW - DAY
 
 
+def put_compiled(cache: Cache) -> Path:
+    directory = cache.directory / "compiled"
+    for name in ("aotinductor/ab12.pt2", "aotinductor/.ab12.pt2.lock", "inductor/torch-2/x/k.so"):
+        path = directory / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"code")
+    return directory
+
+
+def test_what_was_compiled_is_there_too(cache: Cache) -> None:
+    put_compiled(cache)
+    items = {item.key: item for item in list_items(cache)}
+    assert {key: item.size for key, item in items.items()} == {
+        "aotinductor/ab12.pt2": 4,
+        "inductor/torch-2": 4,
+    }
+    assert all(item.compiled and not item.whole for item in items.values())
+
+
+def test_what_was_compiled_goes_as_the_rest_does(cache: Cache) -> None:
+    directory = put_compiled(cache)
+    fates = [each.fate for each in prune(cache, now=0.0, max_size=0)]
+    assert fates == ["removed", "removed"]
+    assert not (directory / "aotinductor" / "ab12.pt2").exists()
+    assert not (directory / "inductor" / "torch-2").exists()
+
+
+def test_a_dry_run_keeps_what_was_compiled(cache: Cache) -> None:
+    directory = put_compiled(cache)
+    assert len(list(prune(cache, now=0.0, max_size=0, dry_run=True))) == 2
+    assert (directory / "inductor" / "torch-2" / "x" / "k.so").exists()
+
+
 @pytest.mark.parametrize("name", ["sha256", "partial"])
 def test_a_cache_that_cannot_be_read(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text("a file")
