@@ -13,6 +13,7 @@ from hatch_mar.errors import Problem, ProblemsError
 from hatch_mar.project.architecture import Architecture, resolve_architecture
 from hatch_mar.project.baggage import factory_entries
 from hatch_mar.project.clashes import complain_of_clashes
+from hatch_mar.project.computing import check_computing
 from hatch_mar.project.config import Config, read_config
 from hatch_mar.project.document import parse, read_document, read_pyproject
 from hatch_mar.project.examples import resolve_examples
@@ -152,6 +153,7 @@ def _resolve(reading: Reading, build: _Build) -> MarSpec | None:
             contents.weights,
             model_path=config.model_path,
         )
+        check_computing(reading, config, runtime.runtime)
     _name_references(config, contents.weights)
     requirements = resolve_requirements(reading, build.dependencies)
     examples, answers, example_entries = resolve_examples(reading)

@@ -227,3 +227,41 @@ def test_an_onnx_model_is_told_what_is_torchs(caplog: pytest.LogCaptureFixture) 
 def test_a_section_that_is_none_is_as_good_as_none() -> None:
     context = Context("m", ".", {}, 1, None, model_yaml_config={"cuda": 3})
     assert context.accelerate(torch.nn.ReLU(), torch.device("cpu")) is None
+
+
+COMPILED = """
+import json, sys, warnings
+warnings.simplefilter("ignore")  # torch deprecates what it uses itself
+from hatch_mar.archive.seal import Example
+from hatch_mar.model.loading import load
+from hatch_mar.model.protocol import LoadOptions, Part, Request
+
+directory = sys.argv[1]
+example = Example(input="in.json", output="in.json", content_type="application/json")
+model = load(LoadOptions(
+    model_name="m", model_version="1", model_dir=directory, handler="base_handler",
+    manifest={"model": {"modelFile": "net.py"}}, batch_size=4, examples=[example.as_dict()],
+    config={"pt2": {"compile": {"enable": True}}, "cuda": {"buckets": True}},
+))
+model.warm()
+import torch
+counters = torch._dynamo.utils.counters
+compiled = counters["frames"]["total"]
+for count in (3, 1, 4, 2):
+    part = Part("body", "application/json", b"[1.0, 2.0]")
+    model.predict([Request(id=str(n), headers=(), parts=[part]) for n in range(count)])
+found = counters["inductor"]["fxgraph_cache_hit"]
+print(json.dumps([compiled, counters["frames"]["total"] - compiled, found]))
+"""
+
+
+@pytest.mark.slow
+def test_what_is_warm_is_not_compiled_again_and_a_restart_finds_it(
+    tmp_path: Path, run_python: RunPython, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HATCH_MAR_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
+    (tmp_path / "net.py").write_text(NET.replace("self.lengths.append(len(x))", ""))
+    (tmp_path / "in.json").write_text(FILES["in.json"])
+    assert run_python(COMPILED, str(tmp_path)) == [3, 0, 0]
+    assert run_python(COMPILED, str(tmp_path)) == [3, 0, 3]
