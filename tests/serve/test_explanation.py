@@ -213,3 +213,22 @@ def test_a_batch_stands_for_its_requests() -> None:
     assert percentile(batch.latencies(), 0.99) == 4
     assert (batch.mean_wait, batch.mean_latency) == (2, 3)
     assert sum(weight for _, weight in batch.waits()) == pytest.approx(100)
+
+
+def test_full_batches_of_one_size_ask_for_an_experiment() -> None:
+    story = Story(batch_size=4)
+    for _ in range(40):
+        story.answer(4, wait=0.05)
+    (suggestion,) = story.explain()["suggestions"]
+    assert (suggestion["key"], suggestion["value"]) == ("batchSize", 8)
+    assert "only batches of several sizes tell" in suggestion["why"]
+
+
+def test_memory_that_does_not_suffice_is_told() -> None:
+    story = Story()
+    story.seat.cap = 4
+    for size in (1, 2, 4, 4) * 10:
+        story.answer(size, wait=0.05)
+    found = story.explain()
+    assert "memory does not suffice for more than 4 at once, for now" in found["why"]
+    assert found["suggestions"] == []

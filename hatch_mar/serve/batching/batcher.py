@@ -235,11 +235,18 @@ class Batcher:
         )
         return late
 
+    @property
+    def cap(self) -> int:
+        """How many requests fit into any worker's memory at once, if not a whole batch; else 0."""
+        caps = [seat.cap for seat in self.seats if 0 < seat.cap < self.batch_size]
+        return min(caps, default=0)
+
     def predict_wait(self, now: float) -> float:
         """Return the seconds until a request that comes now would be begun; 0 if nobody knows."""
         if self._forecast is None:
             return 0.0
-        return self._forecast.wait(now, self.seats, self.pending, self.batch_size)
+        size = self.cap or self.batch_size
+        return self._forecast.wait(now, self.seats, self.pending, size)
 
     def withdraw(self) -> list[Job]:
         """Empty the queue: no worker will come."""

@@ -32,6 +32,7 @@ def explain(
         capacity=batcher.capacity,
         max_delay=batcher.max_delay,
         max_wait=batcher.max_wait,
+        cap=batcher.cap,
         whole=batcher.ordered,
     )
     picture = take_picture(record.latest(now), forecast.refit(now), limits)

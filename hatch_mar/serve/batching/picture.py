@@ -33,6 +33,8 @@ class Limits:
     """0: an idle worker waits for nobody."""
     max_wait: float = 0
     """0: a request may be predicted to wait for any time."""
+    cap: int = 0
+    """What fits into a worker's memory at once, where that is less than `batch_size`; else 0."""
     whole: bool = True
     """Whether workers answer batch after batch, and not each request when it is ready."""
 
@@ -92,7 +94,8 @@ def take_picture(batches: Sequence[SeenBatch], fit: Fit, limits: Limits) -> Pict
     idle_requests = sum(batch.size for batch in idle)
     held = [batch for batch in idle if _was_held(batch, limits)]
     held_requests = sum(batch.size for batch in held)
-    full = sum(batch.size >= limits.batch_size for batch in batches)
+    largest = limits.cap or limits.batch_size
+    full = sum(batch.size >= largest for batch in batches)
     busy = sum(batch.seconds for batch in batches)
     predicted, unpredicted = _predict(batches, fit, limits)
     return Picture(
@@ -149,7 +152,7 @@ def _predict(batches: Sequence[SeenBatch], fit: Fit, limits: Limits) -> tuple[fl
     if span <= 0:
         return None, "too few batches were answered lately"
     rate = sum(batch.size for batch in ordered[1:]) / span / max(limits.workers, 1)
-    bound = bound_latency(rate, fit.cost, limits.batch_size)
+    bound = bound_latency(rate, fit.cost, limits.cap or limits.batch_size)
     if isinf(bound):
         return None, "as much comes as can be answered: the queue decides how long it takes"
     return bound, ""

@@ -19,6 +19,8 @@ _BUSY = 0.7
 _MUCH = 1.25
 _FURTHEST = 8
 """Costs are believed for batches up to so many times the size that was seen."""
+_FIRST_TRY = 8
+"""A batch size that tells whether batches pay, where there were none."""
 _SINGLE = 1.05
 
 
@@ -62,6 +64,8 @@ def explain_sizes(picture: Picture) -> Iterator[str]:
             f"{_percent(waited)} of requests came while the workers were busy, and left "
             f"{together} as soon as one was free"
         )
+    if limits.cap:
+        yield f"memory does not suffice for more than {limits.cap} at once, for now"
     if limits.batch_size > 1 and picture.full >= _WORTH_A_WORD:
         yield f"{_percent(picture.full)} of batches were full: batchSize={limits.batch_size}"
     yield from _judge_size(picture)
@@ -114,16 +118,16 @@ def suggest(picture: Picture) -> Iterator[Suggestion]:
     if not limits.whole:
         return
     if cost is None:
-        if limits.batch_size == 1 and picture.utilization >= _BUSY:
+        if picture.full >= _OFTEN and picture.utilization >= _BUSY and not limits.cap:
             yield Suggestion(
                 key="batchSize",
-                value=_FURTHEST,
+                value=_FIRST_TRY if limits.batch_size == 1 else 2 * limits.batch_size,
                 why=f"the workers are busy {_percent(picture.utilization)} of the time, and only "
                 "batches of several sizes tell whether a batch is cheaper than its requests",
             )
         return
     size = limits.batch_size
-    if picture.full >= _OFTEN and cost.knee() > _MUCH * size:
+    if picture.full >= _OFTEN and cost.knee() > _MUCH * size and not limits.cap:
         better = min(_FURTHEST * picture.fit.largest, cost.knee())
         better = ceil(better)
         gain = cost.capacity(better) / cost.capacity(size)
