@@ -82,6 +82,7 @@ def test_a_halved_batch_is_counted(
                 await asyncio.sleep(0.002)
         name, labels = "hatch_mar_batches_halved", 'model_name="m",model_version="1.0",hostname='
         published = service.metrics.expose([name])
+        assert service.metrics.expose().count(published) == 1
         assert published.startswith(
             f"# HELP {name} Failed batches that were run again in halves\n"
             f"# TYPE {name} counter\n{name}{{{labels}"

@@ -72,10 +72,6 @@ def test_single_requests_to_an_idle_worker() -> None:
     assert found["why"] == [
         "a worker was idle when 100 % of requests came: they went alone",
         "what a batch costs is not known: all of the latest 30 batches were of size 1",
-        (
-            "no latency is predicted: what a batch costs is not known: all of the latest 30 "
-            "batches were of size 1"
-        ),
     ]
     assert found["batchSizes"] == {"1": 30}
     assert found["seen"]["utilization"] == pytest.approx(0.021 / 0.221, rel=0.05)
@@ -129,7 +125,7 @@ def test_a_delay_that_only_delays() -> None:
     )
     (suggestion,) = found["suggestions"]
     assert (suggestion["key"], suggestion["value"]) == ("maxBatchDelay", None)
-    assert "no latency is predicted: maxBatchDelay decides when batches leave" in found["why"]
+    assert found["predictedLatency"] is None
 
 
 def test_a_busy_worker_and_a_batch_size_of_one() -> None:
@@ -175,6 +171,18 @@ def test_latency_that_the_batches_do_not_explain() -> None:
     found = story.explain()
     assert found["predictedLatency"] < found["seen"]["latency"]["mean"]
     assert any(sentence.startswith("requests take 5") for sentence in found["why"])
+
+
+def test_what_could_not_be_answered_is_no_steady_load() -> None:
+    story = Story()
+    for size in (1, 2, 4, 8) * 10:
+        story.number += size  # as many were refused
+        story.answer(size, wait=0.1)
+    found = story.explain()
+    assert found["predictedLatency"] is None
+    assert found["why"][-1] == (
+        "no latency is predicted: as much comes as can be answered, or more: the queue decides"
+    )
 
 
 def test_refusals_are_told() -> None:

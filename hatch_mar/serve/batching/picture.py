@@ -18,6 +18,8 @@ _HELD_SECONDS = 0.001
 _HELD_SHARE = 0.1
 """A batch that came to an idle worker was held back if it waited for more than a millisecond, and
 for more than this share of `maxBatchDelay`: so long no frame takes."""
+_MORE = 1.02
+"""If so many times as many requests came as were answered, some were refused."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,18 +143,25 @@ def _sum_up(points: Iterable[tuple[float, float]]) -> Times:
 
 def _predict(batches: Sequence[SeenBatch], fit: Fit, limits: Limits) -> tuple[float | None, str]:
     """Return the bound of the mean latency, or None and why there is none."""
-    if not limits.whole:
-        return None, "workers answer each request when it is ready: there are no whole batches"
-    if limits.max_delay:
-        return None, "maxBatchDelay decides when batches leave"
-    if fit.cost is None:
-        return None, f"what a batch costs is not known: {fit.unknown}"
+    if reason := _unpredictable(fit, limits):
+        return None, reason
+    assert fit.cost is not None
     ordered = sorted(batches, key=lambda batch: batch.last)
     span = ordered[-1].last - ordered[0].last
     if span <= 0:
         return None, "too few batches were answered lately"
-    rate = sum(batch.size for batch in ordered[1:]) / span / max(limits.workers, 1)
+    answered = sum(batch.size for batch in ordered[1:])
+    rate = answered / span / max(limits.workers, 1)
     bound = bound_latency(rate, fit.cost, limits.cap or limits.batch_size)
-    if isinf(bound):
-        return None, "as much comes as can be answered: the queue decides how long it takes"
+    if isinf(bound) or ordered[-1].number - ordered[0].number > _MORE * answered:
+        return None, "as much comes as can be answered, or more: the queue decides"
     return bound, ""
+
+
+def _unpredictable(fit: Fit, limits: Limits) -> str:
+    """Return why such batches cannot be predicted; nothing if they can."""
+    if not limits.whole:
+        return "workers answer each request when it is ready: there are no whole batches"
+    if limits.max_delay:
+        return "maxBatchDelay decides when batches leave"
+    return f"what a batch costs is not known: {fit.unknown}" if fit.cost is None else ""

@@ -95,7 +95,7 @@ def _judge_size(picture: Picture) -> Iterator[str]:
 def explain_latency(picture: Picture) -> Iterator[str]:
     """Yield what is odd about how long requests take."""
     if picture.predicted is None:
-        if picture.batches:
+        if picture.batches and picture.fit.cost is not None:
             yield f"no latency is predicted: {picture.unpredicted}"
     elif picture.latency is not None and picture.latency.mean > _MUCH * picture.predicted:
         yield (
