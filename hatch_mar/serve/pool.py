@@ -239,8 +239,7 @@ class Pool:
         seat = self._batcher.join(time.monotonic(), batches=slot.batches)
         self._by_seat[seat] = slot
         self.workforce.on_ready(slot)
-        name = f"W-{slot.number}-{self.deployment.name}_{self.deployment.version}"
-        self._metrics.set_load_time(name, slot.load_seconds)
+        self._metrics.set_load_time(self._label(slot), slot.load_seconds)
         self._schedule()
         return seat
 
@@ -290,10 +289,15 @@ class Pool:
     def on_dead(self, slot: Slot) -> None:
         """Have its device given back; when it was the last worker, nobody need wait any more."""
         self.workforce.bury(slot)
+        self._metrics.forget_load_time(self._label(slot))
         waits = self._batcher.pending and slot.asked_to_leave
         if self.workforce.hopeless and not (waits and self.autoscaler.rouse()):
             self._delivery.desert(self._batcher.withdraw())
             self._look_idle()
+
+    def _label(self, slot: Slot) -> str:
+        """Return the name that a worker has in the metrics."""
+        return f"W-{slot.number}-{self.deployment.name}_{self.deployment.version}"
 
     def _schedule(self) -> None:
         if not self._scheduled:

@@ -122,6 +122,10 @@ class Metrics:
         """Note how long a worker took to load its model."""
         self._load_times[worker] = seconds
 
+    def forget_load_time(self, worker: str) -> None:
+        """Publish nothing more of a worker that is gone for good: others come and go."""
+        self._load_times.pop(worker, None)
+
     def note_prediction(self, model: str, seconds: float, jobs: Sequence[Job]) -> None:  # noqa: ARG002 - for those who log
         """Note how long the worker was at a batch, the requests of `jobs`."""
         self._prediction_times[model] = seconds
