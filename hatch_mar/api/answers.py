@@ -10,10 +10,11 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-from hatch_mar.errors import PredictionFailedError, RequestError
+from hatch_mar.errors import PredictionFailedError, RequestError, ServiceUnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -81,6 +82,8 @@ def make_json(value: object, *, status: int = 200) -> Answer:
 
 def answer_error(error: RequestError) -> Answer:
     """Return the answer that `error` stands for."""
+    if isinstance(error, ServiceUnavailableError):
+        return _refuse(error.type, str(error), error.retry_after)
     return make_error(error.status, error.type, str(error), retry_after=error.retry_after)
 
 
@@ -146,6 +149,13 @@ def render_plain_head(request_id: str, length: int, more: str = "") -> bytes:
         f"HTTP/1.1 200 \r\nx-request-id: {request_id}\r\n{_NO_CACHE_LINES}{more}"
         f"content-length: {length}\r\nconnection: keep-alive\r\n\r\n"
     ).encode("latin-1")
+
+
+@lru_cache(maxsize=64)
+def _refuse(kind: str, message: str, retry_after: int | None) -> Answer:
+    """Return a refusal: who is asked too much says the same again and again."""
+    status = ServiceUnavailableError.status
+    return make_error(status, kind, message, retry_after=retry_after)
 
 
 def _fail(message: str) -> Answer:

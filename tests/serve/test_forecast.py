@@ -193,6 +193,14 @@ def test_a_request_behind_a_full_batch_waits_for_two() -> None:
     assert simulation.batcher.predict_wait(simulation.now) == pytest.approx(running + COST.of(4))
 
 
+def test_an_idle_worker_takes_one_batch_and_not_all_that_comes_at_once() -> None:
+    """Requests that one turn of the loop brings are offered before any of them is sent."""
+    simulation = Simulation(COST, known=COST)
+    taken = [simulation.batcher.offer(make_job(number, 100.0, 0.06)) for number in range(20)]
+    # Two batches of 20 ms can be answered in 60; the third one would be, but only just.
+    assert taken == [True] * 8 + [False] * 12
+
+
 def test_late_requests_leave_the_queue_without_being_run() -> None:
     simulation = Simulation(Cost(fixed=1, per_item=0), batch_size=1)
     patience = [inf, inf, inf, 0.5, inf]

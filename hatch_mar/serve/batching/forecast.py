@@ -63,15 +63,13 @@ class Forecast:
         """Return the seconds until a request that comes now would be begun.
 
         `pending` requests come before it. Workers finish what they are at, and whoever is free
-        first takes the next full batch. 0 where somebody is idle, or where nothing is known.
+        first takes the next full batch. 0 where somebody idle will take it, or nothing is known.
         """
         fit = self.fit(now)
         rests = []
         for seat in seats:
-            held = len(seat.held)
-            if not held:
-                return 0.0
-            rests.append(max(0.0, seat.since + fit.seconds(min(held, batch_size)) - now))
+            held = min(len(seat.held), batch_size)
+            rests.append(max(0.0, seat.since + fit.seconds(held) - now) if held else 0.0)
         if not rests:
             return 0.0
         rounds, turn = divmod(pending // batch_size, len(rests))
