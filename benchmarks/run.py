@@ -5,6 +5,7 @@
     python benchmarks/run.py image       the same of a network that takes its time
     python benchmarks/run.py overload    more requests than the model can answer
     python benchmarks/run.py bodies      10 MB in, 10 MB out
+    python benchmarks/run.py gpu         images a second on a GPU, beside a plain loop on it
     python benchmarks/run.py start       time to the first answer, and memory
     python benchmarks/run.py ready       ten models at once, against each alone
     python benchmarks/run.py warm-start  the first answer with big weights in the cache
@@ -31,7 +32,7 @@ from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks import bodies, image, net, overload
+from benchmarks import bodies, gpu, image, net, overload
 from benchmarks.echo import run_echo
 from benchmarks.hook import run_hook
 from benchmarks.packaging import run_packaging
@@ -83,6 +84,8 @@ def _add_options(command: argparse.ArgumentParser, name: str) -> None:
         command.add_argument("--size", type=_mebibytes, default="1024", help="MiB of weights")
     if name == "ready":
         command.add_argument("--models", type=int, default=10, help="how many of them")
+    if name == "gpu":
+        _add_gpu_options(command)
     if name not in _SERVED:
         return
     servers, seconds, connections, tasks = _SERVED[name]
@@ -110,6 +113,15 @@ def _add_options(command: argparse.ArgumentParser, name: str) -> None:
         command.add_argument("--size", type=int, default=10_000_000, help="bytes of a body")
 
 
+def _add_gpu_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--device", choices=["cuda", "cpu"], default="cuda")
+    command.add_argument("--sizes", type=int, nargs="+", default=gpu.SIZES, help="of the loop")
+    command.add_argument("--modes", nargs="+", choices=gpu.MODES, default=list(gpu.MODES))
+    command.add_argument("--limit", type=int, default=2000, help="MB of maxGPUMemory")
+    command.add_argument("--seconds", type=float, default=3, help="length of one point")
+    command.add_argument("--connections", type=int, nargs="+", default=[1, 2, 4, 64])
+
+
 def _mebibytes(text: str) -> int:
     return int(text) << 20
 
@@ -120,6 +132,7 @@ _COMMANDS: Sequence[tuple[str, Callable[..., dict[str, Any]], str]] = (
     ("image", image.run_image, "throughput and latency of a network that takes its time"),
     ("overload", overload.run_overload, "goodput when more is asked than can be done"),
     ("bodies", bodies.run_bodies, "throughput of large bodies"),
+    ("gpu", gpu.run_gpu, "images a second on a GPU, beside a plain loop on it"),
     ("start", run_start, "time to the first answer, and memory"),
     ("ready", run_ready, "time until many models are ready"),
     ("warm-start", run_warm_start, "first answer with big weights in the cache"),

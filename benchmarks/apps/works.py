@@ -8,6 +8,7 @@ none.
 
 from __future__ import annotations
 
+import base64
 import mmap
 import os
 import sys
@@ -24,6 +25,8 @@ sys.path += filter(None, [os.environ.get("BENCHMARK_TORCH")])
 
 TASKS = os.environ.get("BENCHMARK_TASKS", "").split()
 """Which tasks a server has that cannot be told in another way."""
+DEVICE = os.environ.get("BENCHMARK_DEVICE", "cpu")
+"""Where the networks of `pixels` and `encoded` are."""
 WAIT_MS = 5
 """How long a server that waits for fuller batches may do so."""
 FIXED_SECONDS, SECONDS_PER_ITEM = 0.005, 0.002
@@ -40,11 +43,11 @@ def batch_size(task: str) -> int:
 
 def takes_json(task: str) -> bool:
     """Return whether bodies are JSON, and not bytes."""
-    return task.rpartition("-")[0] in ("json", "sleep")
+    return task.rpartition("-")[0] in ("json", "sleep", "encoded")
 
 
 def gives_json(task: str) -> bool:
-    return task.rpartition("-")[0] in ("json", "sleep", "image")
+    return task.rpartition("-")[0] in ("json", "sleep", "image", "encoded")
 
 
 def open_work(task: str) -> Work:
@@ -148,6 +151,30 @@ def _open_image() -> Work:
     return do
 
 
+def _open_pixels() -> Work:
+    import torch
+    from image_model import ImageModel, read_pixels, write_scores
+
+    model = ImageModel().to(DEVICE).eval()
+
+    def do(bodies: list[Any]) -> list[Any]:
+        with torch.inference_mode():
+            return list(write_scores(model(read_pixels(bodies).to(DEVICE))))
+
+    return do
+
+
+def _open_encoded() -> Work:
+    """Return what does the same with pixels that came as text, since only JSON can come."""
+    do = _open_pixels()
+
+    def decode_and_do(bodies: list[Any]) -> list[Any]:
+        answers = do([base64.b64decode(body["pixels"]) for body in bodies])
+        return [{"scores": base64.b64encode(answer).decode()} for answer in answers]
+
+    return decode_and_do
+
+
 def _open_noop() -> Work:
     return lambda bodies: [b"ok"] * len(bodies)
 
@@ -168,6 +195,8 @@ _WORKS = {
     "json": _open_json,
     "raw": _open_raw,
     "image": _open_image,
+    "pixels": _open_pixels,
+    "encoded": _open_encoded,
     "noop": _open_noop,
     "sleep": _open_sleep,
     "bytes": _open_echo,

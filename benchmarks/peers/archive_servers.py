@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+METRICS_PORT = "metrics-port"
+"""File in the directory of a hatch-mar that says where its metrics are."""
 ARCHIVE = WORK / "benchmarks" / "store" / "echo.mar"
 
 
@@ -113,7 +115,9 @@ class HatchMarPeer:
     def command(self, port: int, scratch: Path) -> list[str]:
         python = serve_digits().with_name("python")
         archives = [str(archive) for archive in self.archives.values()]
-        others = [f"--{name}-port={free_port()}" for name in ("management", "metrics")]
+        metrics = free_port()
+        (scratch / METRICS_PORT).write_text(str(metrics))
+        others = [f"--management-port={free_port()}", f"--metrics-port={metrics}"]
         serve = [str(python), "-m", "hatch_mar", "serve", *archives, "--port", str(port)]
         return [*serve, *others, *self.options]
 

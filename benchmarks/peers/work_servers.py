@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from benchmarks.apps import works
@@ -27,16 +28,30 @@ TORCHSERVE_WARM_UP = 6.0
 """Seconds for each task: there are several, and its JIT compiler learns from all of them."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Handler:
+    """Files of `apps/` that are a handler."""
+
+    file: str
+    model: str = ""
+    extra: tuple[str, ...]
+
+
+IMAGES = Handler(file="image_handler.py", model="image_model.py", extra=("works.py",))
+
+
 def hatch_mar(
     tasks: Sequence[str],
     options: Sequence[str] = (),
     config: str = "",
     *,
     name: str = "hatch-mar",
+    handler: Handler | None = None,
 ) -> Peer:
     """Return ours; `config` are more lines of model-config.yaml."""
     store = name.replace(" ", "-").replace(",", "")
-    return HatchMarPeer(name=name, archives=write_archives(store, tasks, config), options=options)
+    archives = write_archives(store, tasks, config, handler)
+    return HatchMarPeer(name=name, archives=archives, options=options)
 
 
 def torchserve(
@@ -91,6 +106,12 @@ def _working(server: PythonServer, tasks: Sequence[str], arguments: Sequence[str
     )
 
 
+def on_device(peer: Peer, device: str) -> Peer:
+    """Return a server of Python's with its networks on `device`."""
+    assert isinstance(peer, PythonServer)
+    return dataclasses.replace(peer, environ={**peer.environ, "BENCHMARK_DEVICE": device})
+
+
 def find_torch() -> Path:
     """Return the directory of the torch that every server imports: it is ours."""
     python = serve_digits().with_name("python")
@@ -98,8 +119,11 @@ def find_torch() -> Path:
     return directory
 
 
-def write_archives(store: str, tasks: Sequence[str], config: str = "") -> dict[str, Path]:
+def write_archives(
+    store: str, tasks: Sequence[str], config: str = "", handler: Handler | None = None
+) -> dict[str, Path]:
     """Write an archive of each task into a directory of their own; return their paths."""
+    handler = handler or Handler(file="works_handler.py", extra=("works.py",))
     say(f"writing archives for {store}")
     directory = STORES / store
     shutil.rmtree(directory, ignore_errors=True)
@@ -112,9 +136,10 @@ def write_archives(store: str, tasks: Sequence[str], config: str = "") -> dict[s
         written[task] = torchserve_home().make_archive(
             task,
             directory,
-            handler=str(APPS / "works_handler.py"),
+            handler=str(APPS / handler.file),
+            model_file=APPS / handler.model if handler.model else None,
             config=settings,
-            extra_files=[APPS / "works.py"],
+            extra_files=[APPS / name for name in handler.extra],
         )
         settings.unlink()
     return written

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.report.building import tabulate_hook, tabulate_packaging, tabulate_weights
+from benchmarks.report.gpu import tabulate_gpu
 from benchmarks.report.loads import tabulate_bodies, tabulate_image, tabulate_overload
 from benchmarks.report.serving import tabulate_echo, tabulate_net
 from benchmarks.report.starting import tabulate_ready, tabulate_start, tabulate_warm_start
@@ -20,6 +21,7 @@ TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "image": tabulate_image,
     "overload": tabulate_overload,
     "bodies": tabulate_bodies,
+    "gpu": tabulate_gpu,
     "start": tabulate_start,
     "ready": tabulate_ready,
     "warm-start": tabulate_warm_start,
