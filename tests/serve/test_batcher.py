@@ -69,12 +69,13 @@ class BatcherMachine(RuleBasedStateMachine):
         for job in jobs:
             self.ended.append(job.number)
 
-    @rule(count=st.integers(1, 6))
-    def arrive(self, count: int) -> None:
+    @rule(count=st.integers(1, 6), patience=st.sampled_from([float("inf"), 0.5, 3.0]))
+    def arrive(self, count: int, patience: float) -> None:
         for _ in range(count):
             pending = self.batcher.pending
             self.number += 1
             job = make_job(self.number, self.now)
+            job.deadline = self.now + patience
             if self.batcher.offer(job):
                 self.accepted.add(job.number)
                 assert pending < self.batcher.capacity
@@ -142,6 +143,11 @@ class BatcherMachine(RuleBasedStateMachine):
     @rule(seconds=st.sampled_from([0.1, 1.0, 10.0]))
     def wait(self, seconds: float) -> None:
         self.now += seconds
+        late = self.batcher.late(self.now)
+        for job in late:
+            assert job.deadline <= self.now
+            job.done = True
+        self.end(late)
         self.end(self.batcher.expired(self.now))
 
     @invariant()
@@ -150,6 +156,13 @@ class BatcherMachine(RuleBasedStateMachine):
         alive = [*self.batcher._queue, *held]
         everybody = [*self.ended, *(job.number for job in alive)]
         assert sorted(everybody) == sorted(self.accepted)
+
+    @invariant()
+    def a_deadline_is_never_overlooked(self) -> None:
+        held = [job for seat in self.batcher._all() for job in seat.held if not job.done]
+        deadlines = [job.deadline for job in (*self.batcher._queue, *held)]
+        assert self.batcher.next_deadline <= min(deadlines, default=float("inf"))
+        assert self.batcher.wake_at() <= min(deadlines, default=float("inf"))
 
     @invariant()
     def the_queue_is_in_order(self) -> None:

@@ -163,3 +163,17 @@ def test_names_of_headers_come_from_the_environment() -> None:
     response = Response(200, b"", headers=(("Done", "a; b"),))
     assert headers.ended(response) == ["a", "b"]
     assert headers.ident == "ts_request_sequence_id"
+
+
+def test_a_late_request_leaves_its_sequence() -> None:
+    desk = Desk()
+    for group, patience in (("a", 9.0), ("a", 1.0), ("", 1.0)):
+        desk.count += 1
+        job = Job([], lambda _: None, None, desk.tally, desk.count, 0)  # type: ignore[arg-type]
+        job.group, job.deadline = group, patience
+        assert desk.batcher.offer(job)
+    assert desk.batcher.wake_at() == 1
+    assert sorted(job.number for job in desk.batcher.late(1)) == [2, 3]
+    desk.batcher.join(0)
+    assert desk.assign() == [[1]]
+    assert desk.batcher.next_deadline == 9
