@@ -291,7 +291,7 @@ class Slot:
         if seat is not None:
             self._crew.on_lost(seat, process.started, end)
         # What is wrong with a device is not the model's fault: it may load on another one.
-        if self.loaded.done() or fault == "device":
+        if self.loaded.done() or (fault == "device" and len(self.devices) == 1):
             self._plan_restart()
         else:
             self._die()

@@ -6,11 +6,14 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from hatch_mar.archive.modelconfig import read_model_config
 from hatch_mar.errors import ModelError
@@ -22,7 +25,7 @@ from hatch_mar.serve.devices.discovery import (
     measure,
     select,
 )
-from hatch_mar.serve.devices.placement import STRIKES, Placement
+from hatch_mar.serve.devices.placement import STRIKES, Group, Placement
 from hatch_mar.serve.launch import count_workers, make_environ, make_options, uses_gpu
 from hatch_mar.serve.metrics.machine import Machine
 
@@ -167,6 +170,40 @@ class TestRoom:
     def test_memory_that_nobody_can_tell_is_not_refused(self) -> None:
         placement = Placement([Device(index=0, uuid="GPU-thor")], free=lambda _: 0.0)
         assert self.place(placement, 10_000) == [0]
+
+
+ORDERS = st.lists(
+    st.tuples(
+        st.sampled_from(["place", "release"]),
+        st.integers(1, 3),  # workers
+        st.integers(1, 3),  # devices of each
+        st.integers(1, 700),  # MB
+    ),
+    max_size=30,
+)
+
+
+@given(ORDERS)
+def test_nothing_is_promised_twice_and_what_is_released_is_there_again(
+    orders: list[tuple[str, int, int, int]],
+) -> None:
+    placement = Placement(GPUS)
+    held: list[tuple[Group, int]] = []
+    for what, count, width, memory in orders:
+        if what == "release":
+            if held:
+                placement.release(*held.pop())
+            continue
+        with suppress(ModelError):
+            groups = placement.place("m", count, device_ids=None, memory=memory, width=width)
+            held += [(group, memory) for group in groups]
+            assert all(len(set(group)) == width for group in groups)
+        for device in GPUS:
+            promised = sum(memory for group, memory in held if device in group)
+            assert promised <= device.memory
+    for group, memory in held:
+        placement.release(group, memory)
+    assert len(placement.place("m", 3, device_ids=None, memory=1000)) == 3
 
 
 class TestLoss:

@@ -9,14 +9,13 @@ much a worker takes that was promised nothing is not guessed at.
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 from hatch_mar.errors import ModelError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from hatch_mar.serve.devices.discovery import Device
 
@@ -117,15 +116,15 @@ class Placement:
             raise ModelError(f"{model}: {self._mourn(device_ids)}")
         # A list of the model's own is gone through from its beginning; the common turn goes on.
         turn = start if start is not None else 0 if device_ids else self._next
-        taken: Counter[str] = Counter()
+        rooms = {device.uuid: self._measure_room(device) for device in devices} if memory else {}
         groups: list[Group] = []
         for _ in range(count):
-            group = self._pick(devices, turn, width, memory or 0, taken)
+            group = _pick(devices, turn, width, memory or 0, rooms)
             if group is None:
-                raise ModelError(
-                    self._explain(model, count, memory or 0, _cut(devices, turn, width))
-                )
-            taken.update({device.uuid: memory or 0 for device in group})
+                wanted = _cut(devices, turn, width)
+                raise ModelError(self._explain(model, count, memory or 0, wanted))
+            for device in group if memory else ():
+                rooms[device.uuid] -= memory or 0
             groups.append(group)
             turn += width
         for device in (device for group in groups for device in group):
@@ -172,31 +171,17 @@ class Placement:
         for device in group:
             self._counts[device.uuid].strikes = 0
 
-    def _pick(
-        self, devices: list[Device], turn: int, width: int, memory: int, taken: Counter[str]
-    ) -> Group | None:
-        """Return the devices whose turn it is, or, if they have no room, those with most of it."""
-        group = _cut(devices, turn, width)
-        if not memory:
-            return group
-        rooms = {device.uuid: self._room(device, taken) for device in devices}
-        if all(rooms[device.uuid] >= memory for device in group):
-            return group
-        ways = [_cut(devices, start, width) for start in range(len(devices))]
-        best = max(ways, key=lambda way: min(rooms[device.uuid] for device in way))
-        return best if all(rooms[device.uuid] >= memory for device in best) else None
-
-    def _room(self, device: Device, taken: Counter[str]) -> float:
-        """Say how many MB can still be promised of `device`, beside what is `taken` just now."""
+    def _measure_room(self, device: Device) -> float:
+        """Say how many MB can still be promised of `device`."""
         if not device.memory:
             return float("inf")
         count, free = self._counts[device.uuid], self._free(device)
         if free is None:
-            return device.memory - count.promised - taken[device.uuid]
+            return device.memory - count.promised
         used = device.memory - free
         # Ours take what they were promised little by little: others' share shows without them.
         count.others = min(count.others, used) if count.workers else used
-        return min(device.memory - count.others - count.promised, free) - taken[device.uuid]
+        return min(device.memory - count.others - count.promised, free)
 
     def _mourn(self, device_ids: Sequence[int] | None) -> str:
         """Say that nothing is left, and why."""
@@ -206,7 +191,7 @@ class Placement:
 
     def _explain(self, model: str, count: int, memory: int, group: Group) -> str:
         """Say why `count` workers of `memory` MB each do not fit, at the example of `group`."""
-        device = min(group, key=lambda one: self._room(one, Counter()))
+        device = min(group, key=self._measure_room)
         known, free = self._counts[device.uuid], self._free(device)
         now = ""
         if free is not None:
@@ -217,6 +202,21 @@ class Placement:
             f"MB are promised to other workers{now}); lower it, run fewer workers, stop what else "
             "uses the GPU, or give the model other deviceIds"
         )
+
+
+def _pick(
+    devices: Sequence[Device], turn: int, width: int, memory: int, rooms: Mapping[str, float]
+) -> Group | None:
+    """Return the devices whose turn it is, or, if they have no room, those with most of it.
+
+    None if those have none either. `rooms` are asked only if `memory` is wanted.
+    """
+    group = _cut(devices, turn, width)
+    if not memory or all(rooms[device.uuid] >= memory for device in group):
+        return group
+    ways = [_cut(devices, start, width) for start in range(len(devices))]
+    best = max(ways, key=lambda way: min(rooms[device.uuid] for device in way))
+    return best if all(rooms[device.uuid] >= memory for device in best) else None
 
 
 def _cut(devices: Sequence[Device], turn: int, width: int) -> Group:

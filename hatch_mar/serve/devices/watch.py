@@ -7,6 +7,7 @@ thread: a GPU that is about to go may keep who asks waiting.
 from __future__ import annotations
 
 import asyncio
+import logging
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,8 @@ from hatch_mar.serve.devices.discovery import find_lost
 
 if TYPE_CHECKING:
     from hatch_mar.serve.devices.placement import Placement
+
+logger = logging.getLogger("hatch_mar.serve")
 
 WATCH_SECONDS = 10.0
 """How long a loss may go unnoticed on a GPU that has nothing to do."""
@@ -40,15 +43,17 @@ class Watch:
         """Watch no more."""
         if self._task is not None:
             self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
+            await asyncio.wait([self._task])
 
     async def _run(self) -> None:
         while True:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._doubt.wait(), WATCH_SECONDS)
             self._doubt.clear()
-            await self.look()
+            try:
+                await self.look()
+            except Exception:
+                logger.exception("the GPUs could not be looked at; they are again in a while")
 
     async def look(self) -> None:
         """Ask NVML, and put on record which devices are gone, and which are back.

@@ -148,8 +148,8 @@ def serve(
         sock.sendall(encode_json(Kind.FAILED, describe_failure(error)))
         return 1
     if servable.device_lost:  # it was warmed, or asked its examples
-        told = describe_device_fault(servable.device_fault)
-        sock.sendall(encode_json(Kind.FAILED, told))
+        failed = describe_device_fault(servable.device_fault)
+        sock.sendall(encode_json(Kind.FAILED, failed))
         return 1
     # The modules of a framework are hundreds of thousands of objects that will not die: collecting
     # around them would stop the loop for tens of milliseconds at a time.
