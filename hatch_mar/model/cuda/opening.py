@@ -49,15 +49,16 @@ def open_forward(
     from hatch_mar.model.cuda.buckets import resolve_buckets  # noqa: PLC0415 - see above
     from hatch_mar.model.cuda.forward import Forward  # noqa: PLC0415
 
-    if not isinstance(model, torch.nn.Module):
+    is_module = isinstance(model, torch.nn.Module)
+    if not is_module:
         reason = f"the model, a {type(model).__name__}, is compiled already"
         options = _leave_out(options, OF_MODULES, reason)
-        options = dataclasses.replace(options, aot_inductor=False)  # or it is in a package already
+        options = dataclasses.replace(options, aot_inductor=False)
     layer = open_layer(device)
     if layer is None:
         options = _leave_out(options, {"graphs": "graphs"}, "there is no GPU here")
     buckets = resolve_buckets(options.buckets, batch_size)
-    compiled = compile_model(model, config, shapes=len(buckets))
+    compiled = compile_model(model, config, shapes=len(buckets)) if is_module else model
     if compiled is not model:
         options = _leave_out(options, {"aot_inductor": "aotInductor"}, "pt2 compiles the model")
     return Forward(compiled, device=device, options=options, batch_size=batch_size, layer=layer)

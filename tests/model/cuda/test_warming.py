@@ -217,6 +217,25 @@ def test_what_a_model_cannot_do_is_left_out_with_a_warning(
     assert forward.describe()["precision"] == "float32"
 
 
+def test_what_is_compiled_already_is_not_compiled_again() -> None:
+    def model(x: Any) -> Any:
+        return x
+
+    config = {"pt2": {"compile": {"enable": True}}, "cuda": {"buckets": True, "aotInductor": True}}
+    forward = open_forward(model, torch.device("cpu"), config, 2)
+    assert forward is not None
+    assert forward.model is model
+    assert forward(torch.ones(1, 2)).tolist() == [[1.0, 1.0]]
+
+
+def test_pt2_and_compiling_ahead_are_one_too_many(caplog: pytest.LogCaptureFixture) -> None:
+    options = {"enable": True, "backend": "eager"}
+    config = {"pt2": {"compile": options}, "cuda": {"aotInductor": True}}
+    forward = open_forward(torch.nn.ReLU(), torch.device("cpu"), config, 2)
+    assert forward is not None
+    assert "cuda.aotInductor: ignored: pt2 compiles the model" in caplog.text
+
+
 def test_an_onnx_model_is_told_what_is_torchs(caplog: pytest.LogCaptureFixture) -> None:
     config = {"cuda": {"precision": "float16", "tensorrt": True}}
     assert open_forward(object(), name_device(None), config, 2) is None
