@@ -194,7 +194,44 @@ class TestDevice:
         assert find_lost(devices) is None
 
 
+FRUGAL = """
+    import sys
+    from types import SimpleNamespace
+
+    MIB = 1 << 20
+    PEAKS = {"allocated_bytes.all.peak": 180 * MIB, "reserved_bytes.all.peak": 190 * MIB}
+
+    sys.modules["torch"] = SimpleNamespace(cuda=SimpleNamespace(
+        is_initialized=lambda: True,
+        memory_stats=lambda device: PEAKS,
+        get_device_properties=lambda device: SimpleNamespace(total_memory=1000 * MIB),
+    ))
+
+    def handle(data, context):
+        return data and [row["body"] for row in data]
+"""
+"""Has PyTorch say what a worker on a GPU would hear from it."""
+
+
 class TestMemory:
+    def test_what_a_worker_takes_is_published(
+        self,
+        nvml: FakeNvml,
+        make_deployment: Maker,
+        run_service: Runner,
+        submit: Submit,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        async def test(service: Service) -> None:
+            (worker,) = service.describe("m")[0]["workers"]
+            memory = {"allocatedPeakMB": 180, "reservedPeakMB": 190, "totalMB": 1000}
+            assert (worker["batchCap"], worker["gpuMemory"]) == (1, memory)
+            name = "hatch_mar_gpu_memory_reserved_peak_megabytes"
+            assert f'{name}{{model_name="m",model_version="1.0",worker=' in service.metrics.expose()
+            assert "system.maxGPUMemory is 200 MB, of which it has taken 190 MB" in caplog.text
+
+        run_service(test, make_deployment(FRUGAL, system={"maxGPUMemory": 200}), workers=1)
+
     def test_the_cap_reaches_the_door(
         self, nvml: FakeNvml, make_deployment: Maker, run_service: Runner, submit: Submit
     ) -> None:
