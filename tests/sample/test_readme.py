@@ -48,7 +48,7 @@ def test_the_smallest_project_is_built_and_served_as_it_stands(
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_every_command_that_is_shown_exists(page: Path) -> None:
-    shown = re.findall(r"^\$ .*?\bhatch-mar ([a-z]+)", page.read_text("utf-8"), re.MULTILINE)
+    shown = re.findall(r"^\$ .*?\bhatch-mar ([a-z][a-z-]*)", page.read_text("utf-8"), re.MULTILINE)
     assert set(shown) <= set(SUBCOMMANDS)
 
 
