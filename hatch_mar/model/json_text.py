@@ -37,6 +37,7 @@ else:
     _dump = orjson.dumps if orjson.dumps([1e16, 1e-6]) == b"[1e+16,1e-6]" else None
     _INDENT = orjson.OPT_INDENT_2
 
+_DELETE = 0x7F
 _OUTSIDE = re.compile("[^\0-~]+")
 """What `json` escapes and orjson does not."""
 _ONE_DIGIT_EXPONENT = re.compile(rb"e-(?=[0-9],?$)", re.MULTILINE)
@@ -65,31 +66,31 @@ def write_json(value: Any) -> bytes:  # noqa: ANN401 - a handler may return anyt
         TypeError, ValueError, RecursionError: JSON cannot say it; or whatever a class of the
             handler's own raises when it is looked at.
     """
-    text = _write_quickly(value)
-    return write_plainly(value).encode() if text is None else text
+    if _dump is not None:
+        try:
+            # orjson writes enumerations, UUIDs, dates and more; `json` refuses them. So does
+            # marshal, which takes no instance of a subclass either.
+            marshal.dumps(value, 2)
+            text = _dump(value, None, _INDENT)
+        except (TypeError, ValueError):
+            pass
+        else:
+            if text.find(b"null") < 0:  # which may be a NaN
+                return _respell(text)
+    return write_plainly(value).encode()
 
 
-def _write_quickly(value: Any) -> bytes | None:  # noqa: ANN401
-    """Return `value` as orjson writes it, spelled as `json` does; None if that may differ."""
-    if _dump is None:
-        return None
-    try:
-        # orjson writes enumerations, UUIDs, dates and more; `json` refuses them. So does marshal,
-        # which takes no instance of a subclass either.
-        marshal.dumps(value, 2)
-        text = _dump(value, option=_INDENT)
-    except (TypeError, ValueError):
-        return None
-    if b"null" in text:
-        return None  # perhaps a NaN
-    if b"e-" in text:
+def _respell(text: bytes) -> bytes:
+    """Return what orjson wrote as `json` writes it."""
+    # `find` takes half the time of `in`, which first tries whether it is given a number.
+    if text.find(b"e-") >= 0:
         text = _ONE_DIGIT_EXPONENT.sub(b"e-0", text)
-    if b"0.0000" in text:
+    if text.find(b"0.0000") >= 0:
         text = _SMALL.sub(lambda number: repr(float(number[0])).encode(), text)
-    if not text.isascii() or b"\x7f" in text:
-        escaped = _OUTSIDE.sub(lambda part: encode_basestring_ascii(part[0])[1:-1], text.decode())
-        return escaped.encode()
-    return text
+    if text.isascii() and _DELETE not in text:
+        return text
+    escaped = _OUTSIDE.sub(lambda part: encode_basestring_ascii(part[0])[1:-1], text.decode())
+    return escaped.encode()
 
 
 def write_plainly(value: Any) -> str:  # noqa: ANN401

@@ -69,6 +69,8 @@ def encode(value: Any) -> bytes | bytearray:  # noqa: ANN401
         TypeError, ValueError, OverflowError, RecursionError: nothing can say it; or whatever a
             class of the handler's own raises when it is looked at.
     """
+    if type(value) in (dict, list):
+        return write_json(value)
     if isinstance(value, (bytes, bytearray)):
         return value
     if isinstance(value, str):

@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 Buffer = bytes | bytearray | memoryview
 
 MAX_PAYLOAD = (1 << 32) - 1
-_CHUNK = 1 << 18
+_CHUNK = 1 << 16
+"""How much is received at once. The C library maps larger buffers, and unmaps them, one by one."""
 _FRAME = struct.Struct("<IBB")
 
 

@@ -33,7 +33,8 @@ FLUSH_SECONDS = 0.0003
 """How long a reply may wait for company while the worker has more to do."""
 _QUICK_SECONDS = 0.0001
 """Only replies of batches that have all been quicker than this lately wait for company at all."""
-_FORGET = 0.99
+_LATELY = 100
+"""How many batches that is."""
 _SHIP_SECONDS = 0.05
 """How long the handler's measurements are gathered before they are sent."""
 _PATIENCE = 0.00025
@@ -81,7 +82,8 @@ class Loop:
         self._sending = threading.Lock()
         servable.listen(self.send_pieces)
         self._replies: list[Batch] = []
-        self._slowest = 1.0
+        self._wary = _LATELY
+        """How many quick batches it takes until replies may wait for company."""
         self._stopping = False
         self._pause = 0.0
         self._is_crowded = False
@@ -182,9 +184,9 @@ class Loop:
     def _take(self) -> list[tuple[int, Request]]:
         """Return the next batch: what is held, at most what fits; a describe goes alone."""
         held = self._held
-        limit = min(self._batch_size, self._servable.batch_cap)
         batch = [held.popleft()]
-        if not batch[0][1].describe:
+        if self._batch_size > 1 and not batch[0][1].describe:
+            limit = min(self._batch_size, self._servable.batch_cap)
             while held and len(batch) < limit and not held[0][1].describe:
                 batch.append(held.popleft())
         return batch
@@ -204,9 +206,9 @@ class Loop:
         seconds = ended - started
         self._replies.append(Batch(numbers, responses, started, seconds))
         # A finished reply must not wait for a batch that takes long. How long the next one takes
-        # nobody knows, so only a handler that has been quick for hundreds of batches is trusted.
-        self._slowest = max(seconds, self._slowest * _FORGET)
-        if self._slowest > _QUICK_SECONDS or ended - self._replies[0].started > FLUSH_SECONDS:
+        # nobody knows, so only a handler that has been quick for many batches is trusted.
+        self._wary = _LATELY if seconds > _QUICK_SECONDS else max(0, self._wary - 1)
+        if self._wary or ended - self._replies[0].started > FLUSH_SECONDS:
             self._flush()
             if ended - self._shipped > _SHIP_SECONDS:
                 self._ship()
