@@ -5,7 +5,6 @@ TorchServe ignores what it does not understand. That is how a `batchsize: 8` is 
 
 from __future__ import annotations
 
-import difflib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
@@ -82,6 +81,8 @@ def _check_names(raw: Mapping[Any, Any]) -> Iterator[Finding]:
 
 
 def _nearest(key: str, known: Iterable[str]) -> str | None:
+    import difflib  # noqa: PLC0415 - runners read configs, and do not say what was meant
+
     folded = {_fold(name): name for name in known}
     matches = difflib.get_close_matches(_fold(key), folded, n=1, cutoff=NEAR)
     return folded[matches[0]] if matches else None

@@ -5,7 +5,6 @@ Strict with what hatch-mar sealed, as tolerant as TorchServe with everything els
 
 from __future__ import annotations
 
-import configparser
 import re
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, Self
@@ -295,6 +294,8 @@ def find_model_prefix(path: Path, members: Members) -> str:
     Raises:
         ArchiveError: the wheel has no model, or more than one.
     """
+    import configparser  # noqa: PLC0415 - for wheels alone
+
     files = [name for name in members.names() if name.endswith(".dist-info/entry_points.txt")]
     if len(files) == 1 and members.size(files[0]) <= LARGEST_CONFIG:
         entry_points = configparser.ConfigParser(delimiters=("=",), interpolation=None)

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from hatch_mar.model.batch_cap import BatchCap
 from hatch_mar.model.devices import DeviceMonitor
 from hatch_mar.model.faults import Fault, PredictionException, answer_fault, diagnose, let_go
-from hatch_mar.model.golden import check_example
 from hatch_mar.model.metrics import Measurement, MetricTypes
 from hatch_mar.model.protocol import HALVED, DeviceReport, join_pieces
 from hatch_mar.model.responses import make_responses
@@ -150,6 +149,8 @@ class LoadedModel:
 
     def check_examples(self) -> None:
         """Run the golden examples; see `Servable.check_examples`."""
+        from hatch_mar.model.golden import check_example  # noqa: PLC0415 - once, if there are any
+
         for example in self._options.examples:
             self.last_traceback = ""
             check_example(self, example, self._options.model_dir)

@@ -17,7 +17,6 @@ import logging
 import math
 import os
 from dataclasses import dataclass, replace
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -211,6 +210,8 @@ def _name_processor() -> str:
 
 
 def _find_version(library: str) -> str:
+    from importlib.metadata import PackageNotFoundError, version  # noqa: PLC0415 - few are tuned
+
     try:
         return version(library)
     except PackageNotFoundError:
