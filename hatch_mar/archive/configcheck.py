@@ -30,6 +30,8 @@ GRAPHING_MODES = ("reduce-overhead", "max-autotune")
 """Modes of torch.compile that make CUDA graphs."""
 NEAR = 0.85
 """How alike a key must be to one that we know before it counts as misspelt."""
+_UNFORESEEN = ("sequenceBatching", "continuousBatching", "asyncCommunication")
+"""With these, workers do not answer batch after batch."""
 
 
 def check_model_config(raw: Mapping[str, Any] | None, file: str) -> list[Problem]:
@@ -106,6 +108,8 @@ def _check_combinations(raw: Mapping[str, Any]) -> Iterator[Finding]:
         yield "parallelLevel", "is overridden by torchrun.nproc-per-node; set only that"
     if raw.get("sequenceBatching") is True and not raw.get("sequenceMaxIdleMSec"):
         yield "sequenceBatching", "needs sequenceMaxIdleMSec; set it to more than 0"
+    if "maxQueueDelay" in raw and (other := next((key for key in _UNFORESEEN if raw.get(key)), "")):
+        yield "maxQueueDelay", f"does nothing with {other}: no wait can be predicted there"
 
 
 def _check_sections(raw: Mapping[str, Any]) -> Iterator[Finding]:

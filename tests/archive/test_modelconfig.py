@@ -137,6 +137,12 @@ def test_parallel_level_alone_does_nothing() -> None:
         ({"torchrun": {"max-restarts": 2}}, "torchrun.max-restarts", "does not pass this on"),
         ({"torchrun": {"nnodes": "2"}}, "torchrun.nnodes", "must be an integer"),
         ({"sequenceBatching": True}, "sequenceBatching", "needs sequenceMaxIdleMSec"),
+        ({"maxQueueDelay": 0}, "maxQueueDelay", "must be at least 1"),
+        (
+            {"maxQueueDelay": 9, "continuousBatching": True},
+            "maxQueueDelay",
+            "does nothing with continuousBatching",
+        ),
         ({"handler": "handler.py"}, "handler", "must be a mapping, not 'handler.py'"),
         ({"handler": {"profile": "yes"}}, "handler.profile", "must be a boolean"),
         ({"pt2": 5}, "pt2", "must be a mapping, not 5"),

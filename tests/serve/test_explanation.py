@@ -11,6 +11,7 @@ from hatch_mar.serve.batching.costs import Cost
 from hatch_mar.serve.batching.explanation import explain
 from hatch_mar.serve.batching.forecast import Forecast
 from hatch_mar.serve.batching.jobs import Job
+from hatch_mar.serve.batching.open_batcher import OpenBatcher
 from hatch_mar.serve.batching.record import WINDOW, BatchRecord, SeenBatch, percentile
 from hatch_mar.serve.metrics.store import Tally
 
@@ -240,3 +241,20 @@ def test_memory_that_does_not_suffice_is_told() -> None:
     found = story.explain()
     assert "memory does not suffice for more than 4 at once, for now" in found["why"]
     assert found["suggestions"] == []
+
+
+def test_workers_that_do_not_answer_batch_after_batch() -> None:
+    record = BatchRecord()
+    batcher = OpenBatcher(batch_size=4, capacity=10)
+    found = explain(batcher, record, Forecast(record, COST), 0)
+    assert found["predictedWait"] is None
+    assert found["predictedLatency"] is None
+    seat = batcher.join(0)
+    for number in range(20):
+        seat.since = number + 0.5
+        job = Job([b""], print, Nobody(), Tally(None), number, number)
+        record.note(seat, [job], number, 0.5)
+    found = explain(batcher, record, Forecast(record, COST), 20)
+    assert found["why"][-1] == (
+        "no latency is predicted: the workers do not answer batch after batch"
+    )

@@ -241,6 +241,11 @@ class Batcher:
         caps = [seat.cap for seat in self.seats if 0 < seat.cap < self.batch_size]
         return min(caps, default=0)
 
+    @property
+    def predictable(self) -> bool:
+        """Whether workers answer batch after batch, so that waiting can be predicted."""
+        return self._forecast is not None
+
     def predict_wait(self, now: float) -> float:
         """Return the seconds until a request that comes now would be begun; 0 if nobody knows."""
         if self._forecast is None:

@@ -33,7 +33,7 @@ def explain(
         max_delay=batcher.max_delay,
         max_wait=batcher.max_wait,
         cap=batcher.cap,
-        whole=batcher.ordered,
+        whole=batcher.predictable,
     )
     picture = take_picture(record.latest(now), forecast.refit(now), limits)
     return {
@@ -52,7 +52,7 @@ def explain(
         "cost": _list_cost(picture.fit),
         "throughput": _list_throughput(picture.fit.cost, limits),
         "predictedLatency": _milliseconds(picture.predicted),
-        "predictedWait": _milliseconds(batcher.predict_wait(now)),
+        "predictedWait": _milliseconds(batcher.predict_wait(now) if limits.whole else None),
         "counts": count_all(batcher, record),
         "why": [
             *explain_sizes(picture),

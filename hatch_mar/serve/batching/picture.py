@@ -38,7 +38,8 @@ class Limits:
     cap: int = 0
     """What fits into a worker's memory at once, where that is less than `batch_size`; else 0."""
     whole: bool = True
-    """Whether workers answer batch after batch, and not each request when it is ready."""
+    """Whether workers answer batch after batch: not so with sequences, nor where each request is
+    answered when it is ready."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,7 +162,7 @@ def _predict(batches: Sequence[SeenBatch], fit: Fit, limits: Limits) -> tuple[fl
 def _unpredictable(fit: Fit, limits: Limits) -> str:
     """Return why such batches cannot be predicted; nothing if they can."""
     if not limits.whole:
-        return "workers answer each request when it is ready: there are no whole batches"
+        return "the workers do not answer batch after batch"
     if limits.max_delay:
         return "maxBatchDelay decides when batches leave"
     return f"what a batch costs is not known: {fit.unknown}" if fit.cost is None else ""
