@@ -8,10 +8,10 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import logging
-import sys
 from typing import Any
 
 from hatch_mar.model.factory import limit_gpu_memory
+from hatch_mar.model.faults import find_cuda
 from hatch_mar.model.protocol import MemoryUse
 
 AMPERE = (8, 0)
@@ -61,11 +61,11 @@ class DeviceMonitor:
     @property
     def used(self) -> bool:
         """Whether an error of CUDA's concerns us: we were given a GPU, or found one ourselves."""
-        return self._gpu_id is not None or self._cuda() is not None
+        return self._gpu_id is not None or find_cuda() is not None
 
     def measure(self) -> MemoryUse | None:
         """Return the memory that PyTorch has taken at most; None if it has not begun to."""
-        cuda = self._cuda()
+        cuda = find_cuda()
         if cuda is None or self._gpu_id is None:
             return None
         statistics = cuda.memory_stats(self._gpu_id)
@@ -74,11 +74,6 @@ class DeviceMonitor:
             reserved=_to_megabytes(statistics.get("reserved_bytes.all.peak", 0)),
             total=_to_megabytes(cuda.get_device_properties(self._gpu_id).total_memory),
         )
-
-    @staticmethod
-    def _cuda() -> Any:  # noqa: ANN401 - torch.cuda
-        torch: Any = sys.modules.get("torch")
-        return torch.cuda if torch is not None and torch.cuda.is_initialized() else None
 
 
 def _to_megabytes(count: int) -> int:

@@ -169,27 +169,30 @@ def diagnose(error: BaseException) -> Fault:
     After an illegal access or a failed device assertion every later call fails, and so does the
     first one: waiting for the device. Whatever an error says, a device that answers is well.
     """
-    fault = classify(error)
-    torch: Any = sys.modules.get("torch")
-    if torch is None or not torch.cuda.is_initialized():
+    fault, cuda = classify(error), find_cuda()
+    if cuda is None:
         return fault
     if not fault.spoils_process and not any(_says(one, _SPEAKERS) for one in _trace(error)):
         return fault
     try:
-        torch.cuda.synchronize()
+        cuda.synchronize()
     except RuntimeError as second:
         return max(Fault.CONTEXT, fault, classify(second))
     return Fault.ITEM if fault.spoils_process else fault
 
 
+def find_cuda() -> Any:  # noqa: ANN401 - torch.cuda
+    """Return `torch.cuda` if this process uses it; else None. PyTorch is not loaded for that."""
+    cuda: Any = getattr(sys.modules.get("torch"), "cuda", None)
+    return cuda if cuda is not None and cuda.is_initialized() else None
+
+
 def _classify_one(error: BaseException) -> Fault:
-    torch: Any = sys.modules.get("torch")
-    if torch is not None:
-        if isinstance(error, torch.OutOfMemoryError):
-            return Fault.MEMORY
-        code = getattr(error, "error_code", None)
-        if isinstance(error, torch.AcceleratorError) and isinstance(code, int):
-            return _CODES.get(code, Fault.ITEM)
+    if _is_torchs(error, "OutOfMemoryError"):
+        return Fault.MEMORY
+    code = getattr(error, "error_code", None)
+    if _is_torchs(error, "AcceleratorError") and isinstance(code, int):
+        return _CODES.get(code, Fault.ITEM)
     if isinstance(error, PredictionException):
         return Fault.ITEM
     if isinstance(error, MemoryError) or _says(error, _HOST_WORDS):
@@ -209,6 +212,12 @@ def _trace(error: BaseException) -> Iterator[BaseException]:
             return
         yield one
         one = one.__cause__ or (None if one.__suppress_context__ else one.__context__)
+
+
+def _is_torchs(error: BaseException, name: str) -> bool:
+    """Whether `error` is of the class of that name in PyTorch; old ones are without some."""
+    kind = getattr(sys.modules.get("torch"), name, None)
+    return kind is not None and isinstance(error, kind)
 
 
 def _is_hearsay(error: BaseException) -> bool:
@@ -240,6 +249,6 @@ def let_go(error: BaseException) -> None:
     """
     for one in [*_trace(error)]:
         one.__traceback__ = None
-    torch: Any = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_initialized():
-        torch.cuda.empty_cache()
+    cuda = find_cuda()
+    if cuda is not None:
+        cuda.empty_cache()
