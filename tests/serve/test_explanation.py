@@ -198,17 +198,6 @@ def test_refusals_are_told() -> None:
     assert found["counts"]["halvedBatches"] == 1
 
 
-def test_batches_that_do_not_fit_are_told() -> None:
-    story = Story()
-    story.batcher.seats[0].cap = 5
-    assert story.explain()["why"][1:] == [
-        (
-            "batchSize=8 does not fit into the memory of a worker's device: at most 5 requests go "
-            "together for now"
-        )
-    ]
-
-
 def test_what_was_long_ago_is_not_todays_load() -> None:
     story = Story()
     story.answer(1, wait=0)

@@ -56,7 +56,6 @@ def explain(
         "counts": count_all(batcher, record),
         "why": [
             *explain_sizes(picture),
-            *_explain_caps(batcher),
             *explain_latency(picture),
             *_explain_counts(batcher),
         ],
@@ -122,14 +121,6 @@ def _list_throughput(cost: Cost | None, limits: Limits) -> dict[str, Any]:
         "efficiency": _round(cost.efficiency(limits.batch_size)) if attainable else None,
         "knee": None if isinf(knee) else max(1, ceil(knee)),
     }
-
-
-def _explain_caps(batcher: Batcher) -> list[str]:
-    """Say that memory is too small for whole batches, if a worker has found that out."""
-    caps = [seat.cap for seat in batcher.seats if 0 < seat.cap < batcher.batch_size]
-    most = f"at most {max(caps, default=0)} requests go together for now"
-    told = f"batchSize={batcher.batch_size} does not fit into the memory of a worker's device"
-    return [f"{told}: {most}"] if caps else []
 
 
 def _explain_counts(batcher: Batcher) -> list[str]:
