@@ -18,6 +18,7 @@ from hatch_mar.model import profiling
 from hatch_mar.model.compilation import compile_model
 from hatch_mar.model.factory import divide, plain
 from hatch_mar.model.faults import PredictionException
+from hatch_mar.model.json_text import read_json
 from hatch_mar.model.labels import MAPPING_FILE, load_label_mapping
 from hatch_mar.model.runtimes import choose_runtime, open_runtime
 from hatch_mar.model.source import read_source
@@ -235,11 +236,16 @@ def _read_value(row: Any) -> Any:
         return row
     value = row.get("data")
     value = row.get("body") if value is None else value
-    if isinstance(value, bytes | bytearray | str):
+    if isinstance(value, (bytes, bytearray, str)):
         try:
-            return json.loads(value)
+            return read_json(value if isinstance(value, str) else _decode(value))
         except ValueError:
             raise PredictionException(
                 "the body must be JSON: numbers, or lists of them", 400
             ) from None
     return value
+
+
+def _decode(data: bytes | bytearray) -> str:
+    """Return the text of JSON in any of its encodings, as `json.loads` finds it out."""
+    return data.decode(json.detect_encoding(data), "surrogatepass")

@@ -57,6 +57,12 @@ def test_numbers_are_read_where_no_type_says_json(open_saved: Any, ask: Ask) -> 
     assert json.loads(answer.body) == EXPECTED
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32-be"])
+def test_the_encoding_of_json_is_found_out(open_saved: Any, ask: Ask, encoding: str) -> None:
+    (answer,) = open_saved("script.pt").predict([ask("[1.0, 2.0]".encode(encoding), "")])
+    assert json.loads(answer.body) == EXPECTED
+
+
 def test_what_holds_no_numbers_is_the_clients_mistake(open_saved: Any, ask: Ask) -> None:
     model = open_saved("script.pt")
     answers = model.predict([ask(b"\x89PNG", "image/png"), ask(b"[1.0, 2.0]")])
