@@ -25,6 +25,8 @@ SCRIPT = Path(__file__).with_name("wrk.lua")
 BODY = json.dumps({"id": 1234567, "text": "the quick brown fox jumps", "scores": [0.25, 0.5, 1.0]})
 assert len(BODY) == 80
 _START_WITHIN = 90.0
+_ANSWER_WITHIN = 300.0
+"""Seconds for a single answer: the first ones of a model may wait for a compiler."""
 _POLL = 0.01
 """Seconds between two tries: more of them would take CPU from what they wait for."""
 
@@ -79,7 +81,7 @@ def await_answer(
 
 
 def ask(port: int, path: str, body: bytes, content_type: str = "") -> tuple[int, bytes]:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_ANSWER_WITHIN)
     try:
         headers = {"Content-Type": content_type} if content_type else {}
         connection.request("POST", path, body, headers)

@@ -1,8 +1,8 @@
 """What a GPU does for a script: batches of images from memory, their scores back, in a loop.
 
 It takes one JSON object on its standard input: `device`, `sizes`, `modes` and `seconds`; and it
-prints another: the device's `name`, the images a second and the MB of its memory by mode and size,
-and the scores of the images in `bodies`, in base64.
+prints another: the device's `name`, the images a second by mode and size, and the scores of the
+images in `bodies`, in base64.
 """
 
 from __future__ import annotations
@@ -30,20 +30,18 @@ def main() -> None:
     if device.type == "cuda" and not torch.cuda.is_available():
         sys.exit(f"torch {torch.__version__} finds no GPU that it can use")
     rates: dict[str, dict[int, float]] = {}
-    memory: dict[str, dict[int, float]] = {}
     with torch.inference_mode():
         for mode in order["modes"]:
-            rates[mode], memory[mode] = {}, {}
+            rates[mode] = {}
             for size in order["sizes"]:
                 run = open_mode(mode, device, size)
                 rates[mode][size] = measure(run, device, size, order["seconds"])
-                memory[mode][size] = take_peak(device)
         eager = open_mode("eager", device, 1)
         bodies = [Path(path).read_bytes() for path in order["bodies"]]
         scores = [image_model.write_scores(eager(image_model.read_pixels([one]))) for one in bodies]
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
     answers = [base64.b64encode(one[0]).decode() for one in scores]
-    found = {"name": name, "torch": torch.__version__, "rates": rates, "memory": memory}
+    found = {"name": name, "torch": torch.__version__, "rates": rates}
     print(json.dumps({**found, "answers": answers}))
 
 
@@ -99,16 +97,6 @@ def measure(run: Callable[[Any], Any], device: torch.device, size: int, seconds:
         run(batch)
         done += size
     return done / (now - began)
-
-
-def take_peak(device: torch.device) -> float:
-    """Return the MB that torch has set aside at most since it was last asked."""
-    if device.type != "cuda":
-        return 0.0
-    peak = torch.cuda.max_memory_reserved(device) / 2**20
-    torch.cuda.empty_cache()
-    torch.cuda.reset_peak_memory_stats(device)
-    return peak
 
 
 if __name__ == "__main__":
