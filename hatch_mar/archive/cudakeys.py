@@ -49,8 +49,9 @@ CUDA_KEYS = (
         name="decodeThreads",
         kind="integer",
         least=1,
-        unless_set="by the processors there are",
-        meaning="Threads that prepare the next batch while the model runs. Needs the pipeline.",
+        unless_set="1; of our own image handlers, by the processors there are",
+        meaning="Threads that prepare what comes next while the model runs: the samples of a batch "
+        "where they are prepared one by one, else several batches. Needs the pipeline.",
     ),
     Key(
         name="aotInductor",

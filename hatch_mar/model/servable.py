@@ -124,7 +124,8 @@ class LoadedModel:
     def take_apart(self) -> Stages | None:
         """Return the stages of a batch, where a GPU makes that worth it; see `Servable`."""
         handler = self._handler
-        if handler is None or getattr(handler.device, "type", "cpu") == "cpu":
+        device = getattr(handler, "device", None)
+        if getattr(device, "type", "") != "cuda" and "cuda" not in self.context.model_yaml_config:
             return None
         from hatch_mar.model.cuda.pipeline import open_pipeline  # noqa: PLC0415 - for GPUs alone
 
@@ -176,17 +177,16 @@ class LoadedModel:
         """Return what the handler finds in `data`."""
         return [make_row(request, decode=self._decode) for request in requests]
 
-    def runs_again(self, context: Context, requests: Sequence[Request]) -> bool:
-        """Tell whether a batch that failed is run again: if that is safe and may help."""
-        again = self._isolate and not (self.device_lost or context.has_streamed)
-        return len(requests) > 1 and again
+    def may_run_again(self, context: Context) -> bool:
+        """Tell whether it is safe to run a batch that failed again."""
+        return self._isolate and not (self.device_lost or context.has_streamed)
 
     def recover(
         self, context: Context, requests: Sequence[Request], error: BaseException
     ) -> list[Response]:
         """Answer a batch that raised `error`, in halves if that is safe and may help."""
         fault = self._note(error)
-        if not self.runs_again(context, requests):
+        if len(requests) == 1 or not self.may_run_again(context):
             return self._give_up(requests, error, fault)
         return self._halve(requests, error, fault)
 

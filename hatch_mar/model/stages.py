@@ -52,7 +52,7 @@ class Stages(Protocol):
         """Wait for the device, and return the responses, one for each request, in order."""
         ...
 
-    def runs_again(self, batch: Any) -> bool:
+    def runs_again(self, batch: Any, error: BaseException) -> bool:
         """Tell whether `recover` would run the batch again, which wants no other beside it.
 
         Others may be prepared meanwhile, but not computing, nor in the hands of another thread.

@@ -46,21 +46,21 @@ class Door:
         """What came back, in order."""
         self.pieces: list[tuple[int, Response]] = []
         self._sent = 0
-        self._thread = threading.Thread(target=self._run)
+        self.thread = threading.Thread(target=self._run)
 
     def __enter__(self) -> Self:
         """Start the loop."""
-        self._thread.start()
+        self.thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         """End the loop, if it has not ended."""
         with contextlib.suppress(OSError):
             self.stop()
-        self._thread.join(30)
+        self.thread.join(30)
         self._sock.close()
         self._theirs.close()
-        assert not self._thread.is_alive()
+        assert not self.thread.is_alive()
 
     def send(self, *bodies: bytes, **fields: Any) -> None:
         """Send one request for each body, all at once; they are numbered from 0 on."""

@@ -220,8 +220,8 @@ class TorchLayer:
         return self._cuda.current_stream(self.device)
 
     def event(self) -> Any:
-        """See `Layer.event`."""
-        return self._cuda.Event()
+        """See `Layer.event`; who waits sleeps, and leaves the core to those who decode."""
+        return self._cuda.Event(blocking=True)
 
     @contextmanager
     def on(self, stream: Any) -> Iterator[None]:

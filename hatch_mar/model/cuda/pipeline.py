@@ -11,7 +11,9 @@ held until the device is done, so that no memory is used twice at a time.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import logging
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
@@ -23,6 +25,8 @@ from hatch_mar.model.cuda.safety import count_processors, find_obstacle, find_ri
 from hatch_mar.model.cuda.section import CudaOptions, read_cuda_options
 from hatch_mar.model.cuda.staging import Slot, list_tensors, transform
 from hatch_mar.model.cuda.steps import has_samples, start_steps
+from hatch_mar.model.faults import Fault, PredictionException, classify
+from hatch_mar.model.tracebacks import summarise
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,27 +42,34 @@ DECODE_THREADS = 4
 """At most so many, unless the author says how many."""
 IN_FLIGHT = 2
 """Batches beside the one that is prepared: one on the device, and one before or behind it."""
+MOST_STRIKES = 3
+"""After so many batches that fail in the stages alone there are no stages any more."""
 
 logger = logging.getLogger("hatch_mar.model")
 
 
 def open_pipeline(
-    model: LoadedModel, handler: BaseHandler | FactoryHandler, layer: Layer | None = None
+    model: LoadedModel,
+    handler: BaseHandler | FactoryHandler | None,
+    layer: Layer | None = None,
 ) -> Pipeline | None:
     """Return the stages of `model`, if the author wants them or they are safe; else say why not.
 
-    `layer` is for tests: without it, the handler's device decides.
+    `handler` is None if it is of a kind that we do not know. `layer` is for tests: without it, the
+    handler's device decides.
     """
     config = model.context.model_yaml_config
     options = read_cuda_options(config) or CudaOptions()
     wanted = options.pipeline
     if wanted is False:
         return None
-    layer = layer or open_layer(handler.device)
-    if layer is None:
+    layer = layer or open_layer(getattr(handler, "device", None))
+    if layer is None and handler is not None:
+        if wanted:
+            logger.warning("cuda.pipeline: ignored: there is no GPU here")
         return None
     obstacle = find_obstacle(handler, config)
-    if obstacle is not None:
+    if obstacle is not None or handler is None or layer is None:
         level = logging.WARNING if wanted else logging.INFO
         logger.log(level, "batches do not overlap: the handler cannot be taken apart: %s", obstacle)
         return None
@@ -80,7 +91,7 @@ def open_pipeline(
 class Passage:
     """One batch on its way through the stages."""
 
-    __slots__ = ("batch", "context", "failed", "output", "requests", "slot", "steps")
+    __slots__ = ("away", "batch", "context", "failed", "output", "requests", "slot", "steps")
 
     def __init__(
         self, requests: Sequence[Request], context: Context, steps: Steps, slot: Slot
@@ -93,6 +104,8 @@ class Passage:
         self.batch: Any = None
         """What the model takes, from its copy to the end of the device's work."""
         self.output: Any = None
+        self.away = False
+        """Whether it was prepared in another thread than the model was loaded in."""
         self.failed = True
         """Whether it has not come to its end as it should."""
 
@@ -121,11 +134,16 @@ class Pipeline:
         self._pool = ThreadPoolExecutor(decoders, "decode") if decoders > self.threads else None
         self._copies, self._results = layer.stream(), layer.stream()
         self._slots = [Slot(layer) for _ in range(self.batches)]
+        self._torch: Any = importlib.import_module("torch")
+        self._grad = self._torch.is_grad_enabled()
+        self._home = threading.get_ident()
+        self._strikes: int | None = 0
+        """How many batches failed in the stages and not without; None once one was answered."""
         layer.synchronize()  # the model's weights are there for every stream
 
     def admits(self, requests: Sequence[Request]) -> bool:
         """Tell whether these are predictions; see `Stages.admits`."""
-        if any(one.explain or one.describe for one in requests):
+        if self._strikes == MOST_STRIKES or any(one.explain or one.describe for one in requests):
             return False
         first = RequestProcessor(request=requests[0])  # a client's own header does it, too
         return not any(first.get_request_property(key) == "True" for key in ("describe", "explain"))
@@ -147,9 +165,10 @@ class Pipeline:
     def prepare(self, batch: Passage) -> None:
         """See `Stages.prepare`; what the handler itself puts on the device goes the same way."""
         slot, layer = batch.slot, self._layer
+        batch.away = threading.get_ident() != self._home
         rows = self._model.make_rows(batch.requests)
         spread = map if self._pool is None else self._pool.map
-        with layer.on(self._copies):
+        with layer.on(self._copies), self._torch.set_grad_enabled(self._grad):
             batch.batch = slot.upload(batch.steps.prepare(rows, spread))
             slot.uploaded.record(self._copies)
 
@@ -164,7 +183,7 @@ class Pipeline:
         with layer.on(self._results):
             batch.output = transform(output, self._download) if batch.steps.downloads else output
             slot.done.record(self._results)
-        for tensor in list_tensors(output):
+        for tensor in filter(layer.holds, list_tensors(output)):
             layer.keep(tensor, self._results)
 
     def finish(self, batch: Passage) -> list[Response]:
@@ -172,7 +191,7 @@ class Pipeline:
         batch.slot.done.synchronize()
         batch.slot.in_use = False
         batch.batch = None
-        with self._layer.on(self._results):
+        with self._layer.on(self._results), self._torch.set_grad_enabled(self._grad):
             outputs = batch.steps.finish(batch.output)
             self._results.synchronize()
         batch.output = None
@@ -180,20 +199,50 @@ class Pipeline:
         batch.failed = False
         return responses
 
-    def runs_again(self, batch: Passage) -> bool:
+    def runs_again(self, batch: Passage, error: BaseException) -> bool:
         """See `Stages.runs_again`."""
-        return self._model.runs_again(batch.context, batch.requests)
+        again = len(batch.requests) > 1 or self._is_suspect(error)
+        return again and self._model.may_run_again(batch.context)
 
     def recover(self, batch: Passage, error: BaseException) -> list[Response]:
-        """See `Stages.recover`."""
+        """See `Stages.recover`.
+
+        As long as no batch has been answered, it may be the threads that the handler minds: what
+        belongs to the one that made it, such as a connection to a database, fails in every other.
+        """
         self._release(batch)
-        return self._model.recover(batch.context, batch.requests, error)
+        model, requests = self._model, batch.requests
+        suspect = self._is_suspect(error) and model.may_run_again(batch.context)
+        if suspect and len(requests) == 1:
+            responses = model.predict(requests)
+        else:
+            responses = model.recover(batch.context, requests, error)
+        if suspect and not any(response.error for response in responses):
+            self._strike(error)
+        return responses
+
+    def _is_suspect(self, error: BaseException) -> bool:
+        """Tell whether `error` may come from the stages, and not from what was asked."""
+        refused = isinstance(error, PredictionException)
+        return self._strikes is not None and not refused and classify(error) is Fault.ITEM
+
+    def _strike(self, error: BaseException) -> None:
+        assert self._strikes is not None
+        self._strikes += 1
+        if self._strikes == MOST_STRIKES:
+            logger.warning(
+                "batches do not overlap any more: the first %d failed where they do, and only "
+                "there: %s; `cuda: {pipeline: false}` in model-config.yaml says so from the start",
+                *(MOST_STRIKES, summarise(error)),
+            )
 
     def end(self, batch: Passage) -> None:
         """See `Stages.end`."""
         self._release(batch)
         if not batch.failed:
             batch.steps.end()
+            if batch.away and self._strikes != MOST_STRIKES:
+                self._strikes = None
         self._slots.append(batch.slot)
         self._model.settle(batch.context, fitted=0 if batch.failed else len(batch.requests))
 

@@ -28,8 +28,12 @@ MUTATORS = frozenset(
 """Methods that change what they are called on."""
 
 
-def find_obstacle(handler: BaseHandler | FactoryHandler, config: Mapping[str, Any]) -> str | None:
+def find_obstacle(
+    handler: BaseHandler | FactoryHandler | None, config: Mapping[str, Any]
+) -> str | None:
     """Return why no batch of `handler` can be taken apart; None if it can."""
+    if handler is None:
+        return "it is neither BaseHandler's nor handler_factory's, or behind an envelope"
     section = config.get("handler")
     if profiling.is_enabled() or (isinstance(section, dict) and section.get("profile")):
         return "its steps are being measured"

@@ -179,7 +179,7 @@ class PipelinedLoop(Loop):
         handler means to end the process: those who came before are answered first.
         """
         leaves = isinstance(error, SystemExit | KeyboardInterrupt)
-        if leaves or self._stages.runs_again(begun.passage):
+        if leaves or self._stages.runs_again(begun.passage, error):
             begun.error = error
         else:
             begun.responses = self._stages.recover(begun.passage, error)

@@ -99,7 +99,7 @@ def open_model(make_model: MakeModel, load_model: Load) -> Iterator[Open]:
         layer = layer or FakeLayer()
         layers.append(layer)
         model = load_model(make_model({"handler.py": source}, **options))
-        stages = open_pipeline(model, model._handler, layer)  # type: ignore[arg-type]
+        stages = open_pipeline(model, model._handler, layer)
         return model, stages, layer
 
     yield open_one
@@ -373,10 +373,67 @@ def test_threads_prepare_several_batches_of_a_handler(open_model: Open) -> None:
     assert (stages.threads, stages.batches) == (1, 3)
 
 
-def test_the_cpu_has_the_plain_loop(make_model: MakeModel, load_model: Load) -> None:
+def test_the_cpu_has_the_plain_loop(
+    make_model: MakeModel, load_model: Load, caplog: pytest.LogCaptureFixture
+) -> None:
     model = load_model(make_model({"handler.py": FACTORY}, config={"cuda": {"pipeline": True}}))
-    assert model.take_apart() is None
     assert choose_loop("plain", model) is Loop
+    assert caplog.messages == ["cuda.pipeline: ignored: there is no GPU here"]
+
+
+def test_a_function_has_the_plain_loop_and_hears_why(
+    make_model: MakeModel, load_model: Load, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = "def handle(data, context):\n    return data"
+    model = load_model(make_model({"handler.py": source}, config={"cuda": {"pipeline": True}}))
+    assert choose_loop("plain", model) is Loop
+    (line,) = caplog.messages
+    assert "it is neither BaseHandler's nor handler_factory's" in line
+
+
+def test_a_handler_that_minds_other_threads_is_served_without_them(
+    open_model: Open, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = HANDLER.replace(
+        "        rows =", "        assert threading.get_ident() == HOME\n        rows ="
+    ).replace("import torch\n", "import threading, torch\nHOME = 0\n", 1)
+    model, stages, _ = open_model(source)
+    with Door(model, stages) as door:
+        sys.modules["handler"].HOME = door.thread.ident
+        stages._home = door.thread.ident
+        door.send(*(body(number) for number in range(12)))
+        answers = say(door.read(12))
+    assert answers == [[f"r{number}", 2.0 * number] for number in range(12)]
+    lines = [message for message in caplog.messages if "overlap" in message]
+    assert len(lines) == 1
+    assert "the first 3 failed where they do, and only there: AssertionError" in lines[0]
+
+
+def test_what_was_proven_to_overlap_fails_but_once(open_model: Open, ask: Ask) -> None:
+    model, stages, _ = open_model(FACTORY)
+    learn(model, ask)
+    with Door(model, stages) as door:
+        door.send(*(body(number) for number in (10, 11, 12, 13)))
+        door.read(4)
+        door.send(*(body(number) for number in (10, 500)))
+        assert say(door.read(6))[4:] == [[20], 503]
+    assert sys.modules["handler"].log.count("pre 500") == 1
+
+
+def test_gradients_are_as_the_handler_left_them(open_model: Open) -> None:
+    source = HANDLER.replace(
+        "        ids =", "        data = self.head(data.float()).numpy()\n        ids ="
+    )
+    source = source.replace(
+        "lambda x: x * 2",
+        "lambda x: x * 2\n        self.head = torch.nn.Identity()"
+        "\n        self.scale = torch.nn.Parameter(torch.ones(1))",
+    ).replace("self.head(", "(self.scale * ")
+    with torch.no_grad():
+        model, stages, _ = open_model(source)
+    with Door(model, stages) as door:
+        door.send(body(1), body(2))
+        assert say(door.read(2)) == [["r0", 2], ["r1", 4]]
 
 
 @pytest.mark.parametrize(
