@@ -82,10 +82,10 @@ class BatcherMachine(RuleBasedStateMachine):
             else:
                 assert pending >= self.batcher.capacity
 
-    @rule()
-    def join(self) -> None:
+    @rule(batches=st.integers(1, 3))
+    def join(self, batches: int) -> None:
         if len(self.batcher.seats) < 3:
-            self.batcher.join(self.now)
+            self.batcher.join(self.now, batches=batches)
 
     @rule()
     def assign(self) -> None:
@@ -97,9 +97,10 @@ class BatcherMachine(RuleBasedStateMachine):
         for seat, jobs in orders:
             assert [job.number for job in jobs] == sorted(job.number for job in jobs)
             if seat in idle and len(self.batcher.seats) > 1 and not seat.item_time:
-                assert len(jobs) <= self.batcher.batch_size
+                ahead = seat.batches if seat.batches > 1 else 0
+                assert len(jobs) <= (1 + ahead) * self.batcher.batch_size
             assert len(seat.held) <= max(
-                2 * self.batcher.batch_size,
+                (seat.batches + 1) * self.batcher.batch_size,
                 AHEAD_SECONDS / (seat.item_time or 1) + self.batcher.batch_size,
             )
         if not self.batcher.max_delay:
@@ -172,7 +173,8 @@ class BatcherMachine(RuleBasedStateMachine):
     @invariant()
     def pending_is_what_nobody_can_have_begun(self) -> None:
         size = self.batcher.batch_size
-        ahead = sum(max(0, len(seat.held) - size) for seat in self.batcher._all())
+        seats = self.batcher._all()
+        ahead = sum(max(0, len(seat.held) - size * seat.batches) for seat in seats)
         assert self.batcher.pending == self.batcher.waiting + ahead
 
 
@@ -209,6 +211,18 @@ def test_the_only_worker_may_hold_its_next_batch() -> None:
     offer(batcher, range(9))
     assert numbers(batcher.assign(0)) == [[0, 1, 2, 3]]
     assert batcher.assign(0) == []
+
+
+def test_workers_whose_batches_overlap_hold_one_more_than_they_may_have_begun() -> None:
+    batcher = Batcher(batch_size=2, capacity=100)
+    first, second = (batcher.join(0, batches=3) for _ in range(2))
+    offer(batcher, range(30))
+    batcher.assign(0)
+    assert (len(first.held), len(second.held)) == (8, 8)
+    assert (batcher.waiting, batcher.pending) == (14, 14 + 2 * 2)
+    begun = batcher.leave(first, started=5)
+    assert len(begun) == 5
+    assert (batcher.waiting, batcher.pending) == (17, 17 + 2)
 
 
 def test_one_of_several_slow_workers_holds_no_more_than_it_runs() -> None:
