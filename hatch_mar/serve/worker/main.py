@@ -140,16 +140,17 @@ def serve(
     reader = FrameReader()
     value = await_load(sock, reader)
     batch_size, mode = value["batch_size"], value.pop("mode")
+    loop: Loop | None = None
     try:
         servable = loader(value)
-        make_loop = choose_loop(mode, servable)
-        loop = make_loop(sock, reader, counter, servable, batch_size=batch_size)
+        if not servable.device_lost:
+            make_loop = choose_loop(mode, servable)
+            loop = make_loop(sock, reader, counter, servable, batch_size=batch_size)
     except BaseException as error:  # noqa: BLE001 - also a handler that calls sys.exit
         sock.sendall(encode_json(Kind.FAILED, describe_failure(error)))
         return 1
-    if servable.device_lost:  # it was warmed, or asked its examples
-        failed = describe_device_fault(servable.device_fault)
-        sock.sendall(encode_json(Kind.FAILED, failed))
+    if loop is None:  # it was warmed, or asked its examples
+        sock.sendall(encode_json(Kind.FAILED, describe_device_fault(servable.device_fault)))
         return 1
     # The modules of a framework are hundreds of thousands of objects that will not die: collecting
     # around them would stop the loop for tens of milliseconds at a time.
@@ -167,8 +168,7 @@ def serve(
     except (EOFError, ConnectionError):
         return 0
     except DeviceLostError:
-        failed = describe_device_fault(servable.device_fault)
-        sock.sendall(encode_json(Kind.FAILED, failed))
+        sock.sendall(encode_json(Kind.FAILED, describe_device_fault(servable.device_fault)))
         return 1
     return 0
 

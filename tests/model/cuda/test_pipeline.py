@@ -7,6 +7,7 @@ import json
 import logging
 import sys
 import threading
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -25,10 +26,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from hatch_mar.model.servable import LoadedModel
-    from tests.support.models import Ask, Load, MakeModel
+    from tests.support.models import Ask, Load, MakeModel, RunPython
 
     Open = Callable[..., tuple[LoadedModel, Any, FakeLayer]]
     """Returns the model, its stages if it has some, and their device."""
+
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 
 FACTORY = """
 import threading
@@ -278,6 +281,63 @@ def test_a_handler_that_ends_the_process_leaves_the_answers_before_and_the_work_
     assert door.counter[0] == 3
 
 
+WORKER = """
+import json, socket, sys, threading
+from hatch_mar.serve.worker.main import load, serve
+import hatch_mar.model.loading
+from hatch_mar.model.cuda.pipeline import open_pipeline
+from hatch_mar.model.protocol import Part, Request
+from hatch_mar.serve.channel import decode_replies, encode_requests, pack_request
+from hatch_mar.serve.frames import FrameReader, Kind, decode_json, encode_frame, encode_json
+from hatch_mar.serve.frames import receive
+from tests.support.fake_cuda import FakeLayer
+
+layer = FakeLayer()
+
+def load_on_fake(value):
+    model = load(value)
+    model.take_apart = lambda: open_pipeline(model, model._handler, layer)
+    return model
+
+door, theirs = socket.socketpair()
+counter = memoryview(bytearray(8)).cast("Q")
+door.settimeout(30)
+codes = []
+worker = threading.Thread(
+    target=lambda: codes.append(serve(theirs, counter, load_on_fake)), daemon=True
+)
+worker.start()
+door.sendall(encode_json(Kind.LOAD, json.loads(sys.argv[1])))
+requests = [Request(f"r{n}", (), [Part("body", "application/json", b"[%d]" % n)]) for n in range(9)]
+packed = [pack_request(number, request) for number, request in enumerate(requests)]
+reader, told, answers = FrameReader(), {}, []
+while len(answers) < len(requests):
+    for frame in receive(door, reader):
+        if frame.kind is Kind.REPLIES:
+            for batch in decode_replies(frame.payload):
+                answers += [json.loads(bytes(response.body)) for response in batch.responses]
+        elif frame.kind is Kind.LOADED:
+            told = decode_json(frame.payload)
+            door.sendall(b"".join(encode_requests(packed)) + encode_frame(Kind.STOP))
+        elif frame.kind is Kind.FAILED:
+            sys.exit(f"{frame.kind.name} {bytes(frame.payload)}")
+worker.join()
+print(json.dumps([told["batches"], answers, codes, counter[0], len(layer.list_asked("upload"))]))
+"""
+
+
+def test_a_worker_tells_the_door_how_many_batches_it_may_have_begun(
+    make_model: MakeModel, run_python: RunPython
+) -> None:
+    options = make_model({"handler.py": FACTORY.replace("99", "-1")}, batch_size=2)
+    value = {**asdict(options), "mode": "plain", "check_examples": False, "config_yaml": ""}
+    batches, answers, codes, counter, uploads = run_python(WORKER, json.dumps(value))
+    assert batches == 3
+    assert answers == [[2 * number] for number in range(9)]
+    assert (codes, counter) == ([0], 9)
+    assert uploads >= 1
+
+
 def test_stop_lets_everything_be_answered(open_model: Open) -> None:
     model, stages, _ = open_model(FACTORY, batch_size=2)
     with Door(model, stages, batch_size=2) as door:
@@ -399,7 +459,7 @@ def test_a_handler_that_minds_other_threads_is_served_without_them(
     ).replace("import torch\n", "import threading, torch\nHOME = 0\n", 1)
     model, stages, _ = open_model(source)
     with Door(model, stages) as door:
-        sys.modules["handler"].HOME = door.thread.ident
+        vars(sys.modules["handler"])["HOME"] = door.thread.ident
         stages._home = door.thread.ident
         door.send(*(body(number) for number in range(12)))
         answers = say(door.read(12))
@@ -501,3 +561,102 @@ def test_a_stream_of_pieces_reaches_its_client(open_model: Open) -> None:
     assert [(number, bytes(piece.body)) for number, piece in door.pieces] == [
         (0, b"piece"), (1, b"piece"),
     ]  # fmt: skip
+
+
+NETWORK = """
+import torch
+from hatch_mar import handler_factory
+
+class Net(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(1)
+        self.layers = torch.nn.Sequential(
+            torch.nn.Conv2d(3, 16, 3), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.LazyLinear(10)
+        )
+        self.layers(torch.zeros(1, 3, 16, 16))
+
+    def forward(self, x):
+        return self.layers(x)
+
+def preprocess(sample):
+    generator = torch.Generator().manual_seed(int(sample))
+    return torch.randn(3, 16, 16, generator=generator)
+
+handle = handler_factory(Net, preprocess)
+"""
+
+
+@pytest.mark.gpu
+@needs_gpu
+@pytest.mark.parametrize("config", [{}, {"cuda": {"graphs": True, "decodeThreads": 2}}])
+def test_answers_of_a_gpu_are_those_of_the_plain_loop(
+    make_model: MakeModel, load_model: Load, ask: Ask, config: Any
+) -> None:
+    model = load_model(make_model({"handler.py": NETWORK}, batch_size=8, gpu_id=0, config=config))
+    stages = model.take_apart()
+    assert stages is not None
+    bodies = [json.dumps(number).encode() for number in range(200)]
+    expected: list[Any] = []
+    for start in range(0, len(bodies), 8):
+        expected += say(model.predict([ask(one) for one in bodies[start : start + 8]]))
+    with Door(model, stages, batch_size=8) as door:
+        door.send(*bodies)
+        answers = say(door.read(200))
+    torch.testing.assert_close(torch.tensor(answers), torch.tensor(expected))
+
+
+@pytest.mark.gpu
+@needs_gpu
+def test_a_handler_on_a_gpu_finds_its_output_there(make_model: MakeModel, load_model: Load) -> None:
+    source = HANDLER.replace('torch.device("cpu")', 'torch.device("cuda", 0)').replace(
+        "        ids =", "        assert data.is_cuda\n        ids ="
+    )
+    options = make_model({"handler.py": source}, batch_size=4, gpu_id=0)
+    model = load_model(options)
+    stages = model.take_apart()
+    assert stages is not None
+    with Door(model, stages, batch_size=4) as door:
+        door.send(*(body(number) for number in range(100)))
+        answers = say(door.read(100))
+    assert answers == [[f"r{number}", 2 * number] for number in range(100)]
+
+
+@pytest.mark.gpu
+@needs_gpu
+def test_memory_that_runs_out_on_a_gpu_fails_the_one_that_needs_it(
+    make_model: MakeModel, load_model: Load
+) -> None:
+    source = HANDLER.replace('torch.device("cpu")', 'torch.device("cuda", 0)').replace(
+        "lambda x: x * 2",
+        "lambda x: x * 2 + (torch.ones(1 << 45, device='cuda')[0] if (x == 7).any() else 0)",
+    )
+    model = load_model(make_model({"handler.py": source}, batch_size=4, gpu_id=0))
+    stages = model.take_apart()
+    assert stages is not None
+    with Door(model, stages, batch_size=4) as door:
+        door.send(*(body(number) for number in range(20)))
+        answers = say(door.read(20))
+    assert answers == [507 if number == 7 else [f"r{number}", 2 * number] for number in range(20)]
+
+
+@pytest.mark.gpu
+@needs_gpu
+def test_what_the_gpu_reads_is_not_written_to(make_model: MakeModel, load_model: Load) -> None:
+    """Large inputs, a slow model, and a host that is far ahead: too early a copy would show."""
+    source = (
+        HANDLER.replace('torch.device("cpu")', 'torch.device("cuda", 0)')
+        .replace(
+            "lambda x: x * 2",
+            "lambda x: (torch.cuda._sleep(5_000_000), x * 2)[1]",
+        )
+        .replace("torch.tensor(rows)", "torch.tensor(rows).expand(-1, 1 << 18).contiguous()")
+        .replace("data.tolist()", "data[:, ::1 << 16].tolist()")
+    )
+    model = load_model(make_model({"handler.py": source}, batch_size=4, gpu_id=0))
+    stages = model.take_apart()
+    assert stages is not None
+    with Door(model, stages, batch_size=4) as door:
+        door.send(*(body(number) for number in range(120)))
+        answers = say(door.read(120))
+    assert answers == [[f"r{number}", *[2 * number] * 4] for number in range(120)]
