@@ -153,9 +153,14 @@ class Workforce:
         self._placement.acquit(slot.devices)
 
     def evict(self, device: Device, reason: str) -> None:
-        """End the workers on a device that is lost; they are replaced elsewhere."""
+        """End the workers on a device that is lost; they are replaced elsewhere.
+
+        A process may not end while the driver waits for the device: it is given nothing more.
+        """
         for slot in self.staying:
             if device in slot.devices:
+                if slot.seat is not None:
+                    self._retire(slot.seat)
                 slot.kill(f"{device} is lost: {reason}")
 
     def on_device_fault(self, slot: Slot, fault: str, *, loading: bool) -> None:

@@ -392,6 +392,18 @@ class TestDeath:
         assert batcher.waiting == 0
 
 
+def test_who_is_retired_twice_is_given_nothing_and_leaves_once() -> None:
+    batcher = Batcher(batch_size=2, capacity=100)
+    seat = batcher.join(0)
+    offer(batcher, range(2))
+    batcher.assign(0)
+    batcher.retire(seat)
+    batcher.retire(seat)
+    offer(batcher, [2])
+    assert batcher.assign(0) == []
+    assert [job.number for job in batcher.leave(seat, 2)] == [0, 1]
+
+
 class TestCap:
     """A worker for whose memory batches are too large is given smaller ones."""
 

@@ -144,8 +144,9 @@ class Batcher:
 
     def retire(self, seat: Seat) -> None:
         """Give `seat` nothing more; it still answers what it holds."""
-        self.seats.remove(seat)
-        self._retired.append(seat)
+        if seat in self.seats:
+            self.seats.remove(seat)
+            self._retired.append(seat)
 
     def leave(self, seat: Seat, started: int | None = None) -> list[Job]:
         """Unseat a worker that is gone; return the jobs it had begun, oldest first.
