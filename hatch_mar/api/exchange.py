@@ -15,7 +15,7 @@ from hatch_mar.api.answers import (
 )
 from hatch_mar.api.request_ids import next_request_id
 from hatch_mar.api.rows import read_single
-from hatch_mar.serve import HeaderBlock, Response
+from hatch_mar.serve import GatheredBody, HeaderBlock, Response
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -119,6 +119,7 @@ class Exchange:
         "body",
         "broken",
         "connection",
+        "gathered",
         "head",
         "job",
         "keep_alive",
@@ -145,7 +146,9 @@ class Exchange:
         self.keep_alive = keep_alive
         self.started = started
         self.request_id = next_request_id()
-        self.body: bytes | bytearray = b""
+        self.body: bytes | bytearray | memoryview = b""
+        """The first piece of it, until all has come."""
+        self.gathered: GatheredBody | None = None
         self.job: Job | None = None
         self.ready = False
         """Whether the answer is known; it may still have to wait for its turn."""
@@ -163,11 +166,18 @@ class Exchange:
         """Take a piece of the body; return the size so far."""
         if not self.body:
             self.body = data
-        else:
-            if isinstance(self.body, bytes):
-                self.body = bytearray(self.body)
-            self.body += data
-        return len(self.body)
+            return len(data)
+        if self.gathered is None:
+            assert isinstance(self.body, bytes)
+            self.gathered = GatheredBody(self.body)
+        self.gathered.add(data)
+        return self.gathered.size
+
+    def end_body(self) -> None:
+        """Hear that the body is whole."""
+        if self.gathered is not None:
+            self.body = self.gathered.whole()
+            self.gathered = None
 
     def reply(self, response: Response) -> None:
         """Take the service's answer, or the last of it."""

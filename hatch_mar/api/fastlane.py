@@ -22,6 +22,7 @@ import httptools
 from hatch_mar.api.answers import CONTINUE, TOO_LARGE, answer_error
 from hatch_mar.api.exchange import Exchange, Head, House
 from hatch_mar.api.lane import StreamGuard, reset
+from hatch_mar.api.pouring import pour
 from hatch_mar.api.repeat import RepeatProtocol
 from hatch_mar.api.submission import submit
 from hatch_mar.api.targets import Target, find_target_of
@@ -122,6 +123,8 @@ class FastLane(RepeatProtocol):
         super().resume_writing()
         self._breathe()
         self._guard.release()
+        if self._in_flight and self._in_flight[0].ready:
+            self.send_ready(self._in_flight[0])
 
     def _cut_off(self) -> None:
         logger.warning("%s: cut off, it does not read its stream", self.client)
@@ -191,6 +194,7 @@ class FastLane(RepeatProtocol):
         exchange = self._receiving
         if exchange is not None:
             self._receiving = None
+            exchange.end_body()
             submit(self._lane, exchange)
         elif not self._deaf:
             super().on_message_complete()
@@ -260,8 +264,11 @@ class FastLane(RepeatProtocol):
             self._feed(exchange)
             return
         while in_flight and in_flight[0].ready:
-            exchange = in_flight.popleft()
-            self._write(exchange)
+            exchange = in_flight[0]
+            if not pour(exchange, self.transport, self.flow):
+                return  # the client is slower than we are
+            in_flight.popleft()
+            self._note(exchange)
             if not exchange.keep_alive:
                 self._end()
                 return
@@ -278,15 +285,15 @@ class FastLane(RepeatProtocol):
             pieces, exchange.output = exchange.output, []
             self.transport.writelines(pieces)
 
-    def _write(self, exchange: Exchange) -> None:
-        for piece in exchange.output:
-            self.transport.write(piece)
+    def _note(self, exchange: Exchange) -> None:
+        """Note that all of an answer was written."""
         if exchange.broken:
             if exchange.job is not None:
                 self._lane.service.cancel(exchange.job)
             if not exchange.head.knows_chunks:
                 reset(self.transport)
         exchange.response_complete = True
+        exchange.output = ()
         self._used = now = monotonic()
         status, log = exchange.status, self._access_log
         self._count_response(status)

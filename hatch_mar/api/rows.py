@@ -34,7 +34,7 @@ def read_parts(content_type: str, body: bytes | bytearray) -> list[Part]:
     return read_form(content_type, body) if media_type is None else [Part("body", media_type, body)]
 
 
-def read_form(content_type: str, body: bytes | bytearray) -> list[Part]:
+def read_form(content_type: str, body: bytes | bytearray | memoryview) -> list[Part]:
     """Return one part per field of a form, the last of a repeated name.
 
     Raises:

@@ -30,6 +30,7 @@ def submit(lane: Lane, exchange: Exchange) -> None:
             parts = [Part("body", head.media_type, exchange.body)]
         else:
             parts = read_form(head.content_type, exchange.body)
+        exchange.body = b""  # a connection that rests holds none
         if target.reads_query:
             query = head.url.partition(b"?")[2]
             parts = merge_query(query, parts)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from hatch_mar.model.protocol import Part, Request, Response
     from hatch_mar.serve.batching.jobs import Job
     from hatch_mar.serve.deployment import Deployment
+    from hatch_mar.serve.gathering import GatheredBody
     from hatch_mar.serve.headers import HeaderBlock
     from hatch_mar.serve.health import Health, ModelHealth, WorkerHealth
     from hatch_mar.serve.metrics.store import Metrics
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Deployment",
+    "GatheredBody",
     "HeaderBlock",
     "Health",
     "Job",
@@ -47,6 +49,7 @@ __all__ = [
 
 _HOMES = {
     "Deployment": "hatch_mar.serve.deployment",
+    "GatheredBody": "hatch_mar.serve.gathering",
     "HeaderBlock": "hatch_mar.serve.headers",
     "Health": "hatch_mar.serve.health",
     "Job": "hatch_mar.serve.batching.jobs",

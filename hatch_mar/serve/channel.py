@@ -8,59 +8,42 @@ from __future__ import annotations
 
 import struct
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, NoReturn, TypeVar
 
 from hatch_mar.model.protocol import Part, Request, Response
 from hatch_mar.serve.frames import Buffer, ChannelError, Kind, encode_frame
 from hatch_mar.serve.headers import HeaderBlock
+from hatch_mar.serve.packing import (
+    DESCRIBE,
+    EXPLAIN,
+    FLAGS_AT,
+    NO_EXPLAIN,
+    NO_PATH,
+    PART,
+    REQUEST,
+    SHARED,
+    encode_text,
+    size_of,
+)
+from hatch_mar.serve.shared import MOST_AT_ONCE, SHARED_FROM, SharedMemory, find, share
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    TakeShared = Callable[[int], memoryview]
+    """Returns the next shared memory that has come, of so many bytes."""
 
 T = TypeVar("T")
 SOFT_LIMIT = 1 << 18
 """A frame that has grown to so many bytes is closed: the worker may begin with what is in it."""
 _COUNT = struct.Struct("<I")
-_REQUEST = struct.Struct("<IBHHII")
-"""Number, flags, and the lengths of: id, URL path, parts (a count), header block."""
-_PART = struct.Struct("<IIQ")
-"""Lengths of: name, content type, data."""
 _BATCH = struct.Struct("<Idd")
 """How many replies, begun when (monotonic clock), for how many seconds."""
 _REPLY = struct.Struct("<IHBIIIQ")
 """Number, status, flags, and the lengths of: phrase, content type, header block, body."""
 _SMALL = 1 << 16
-_LONGEST_PATH = 0xFFFF
-_SMALL = 4096
-"""Bytes of data that are better copied at once than carried along on their own."""
-_EXPLAIN, _DESCRIBE, _NO_EXPLAIN, _NO_PATH = 1, 2, 4, 8
-_ERROR, _HAS_CONTENT_TYPE = 1, 2
-
-
-class Cover:
-    """What requests with one head, and one part of one size, have in common when they travel."""
-
-    __slots__ = ("data", "flags", "headers", "path", "request", "size", "what")
-
-    def __init__(self, request: Request, part: Part, headers: HeaderBlock) -> None:
-        """Pack what requests like `request` will share."""
-        path = _encode_path(request)
-        self.request = request.url_path, request.explain, request.describe
-        self.what = part.name, part.content_type
-        self.size = _size(part.data)
-        self.flags = _flags(request)
-        self.headers = len(headers.blob)
-        self.path = len(path)
-        self.data = b"".join((path, headers.blob, _pack_name(part)))
-        """What comes between a request's id and the data of its part."""
-
-    def fits(self, request: Request, part: Part) -> bool:
-        """Tell whether another request, with the same headers, differs in its id and data only."""
-        return (
-            self.what == (part.name, part.content_type)
-            and self.request == (request.url_path, request.explain, request.describe)
-            and self.size == _size(part.data)
-        )
+"""Bytes of a frame that are copied as a whole: Python is quicker with bytes than with views."""
+_ERROR, _HAS_CONTENT_TYPE, _SHARED_BODY = 1, 2, 4
 
 
 class Batch(NamedTuple):
@@ -74,46 +57,28 @@ class Batch(NamedTuple):
     seconds: float
 
 
-def pack_request(number: int, request: Request) -> list[Buffer]:
-    """Make ready to send one request; its bodies are not copied.
+def encode_requests(
+    packed: Iterable[list[Buffer]], memories: list[SharedMemory] | None = None
+) -> Iterator[bytes]:
+    """Join packed requests into PREDICT frames: one, unless they are large.
 
-    Raises:
-        ChannelError: something in it cannot be sent: a zero byte in a header, an id of 64 KiB.
+    With `memories`, a body that is in shared memory is left out, and its memory appended: what is
+    there when a frame is yielded belongs to that frame, and goes with it.
     """
-    parts, headers = request.parts, request.headers
-    try:
-        if len(parts) != 1:
-            return _pack_form(number, request)
-        part = parts[0]
-        data = part.data
-        cover = headers.cover if isinstance(headers, HeaderBlock) else None
-        if cover is None or not cover.fits(request, part):
-            cover = _make_cover(request, part)
-        ident = request.id.encode("utf-8", "surrogatepass")
-        head = _REQUEST.pack(number, cover.flags, len(ident), cover.path, 1, cover.headers)
-    except (struct.error, ValueError) as error:
-        raise ChannelError(f"a request cannot be sent: {error}") from error
-    if cover.size > _SMALL:
-        return [head + ident + cover.data, data]
-    return [b"".join((head, ident, cover.data, data))]
-
-
-def read_request_id(packed: Sequence[Buffer]) -> str:
-    """Return the id of a request that `pack_request` has made ready."""
-    head = memoryview(packed[0])
-    size = _REQUEST.unpack_from(head)[2]
-    return str(head[_REQUEST.size : _REQUEST.size + size], "utf-8", "replace")
-
-
-def encode_requests(packed: Iterable[list[Buffer]]) -> Iterator[bytes]:
-    """Join packed requests into PREDICT frames: one, unless they are large."""
     pieces: list[Buffer] = [b""]
     count = size = 0
     for request in packed:
+        memory = find(request[-1]) if memories is not None and len(request) > 1 else None
+        if memories is not None and memory is not None:
+            memories.append(memory)
+            head = bytearray(request[0])
+            head[FLAGS_AT] |= SHARED
+            pieces.append(head)
+            size = SOFT_LIMIT
+        else:
+            pieces += request
+            size += sum(map(len, request))
         count += 1
-        for piece in request:
-            pieces.append(piece)
-            size += len(piece)
         if size >= SOFT_LIMIT:
             pieces[0] = _COUNT.pack(count)
             yield encode_frame(Kind.PREDICT, pieces)
@@ -123,8 +88,15 @@ def encode_requests(packed: Iterable[list[Buffer]]) -> Iterator[bytes]:
         yield encode_frame(Kind.PREDICT, pieces)
 
 
-def decode_requests(payload: memoryview) -> list[tuple[int, Request]]:
-    """Unpack a PREDICT frame. Bodies are views of `payload`.
+def refuse_shared(size: int) -> NoReturn:
+    """Take no shared memory."""
+    raise ChannelError(f"{size} bytes of shared memory are spoken of where none can come")
+
+
+def decode_requests(
+    payload: memoryview, take_shared: TakeShared = refuse_shared
+) -> list[tuple[int, Request]]:
+    """Unpack a PREDICT frame. Bodies are views of `payload`, or of what `take_shared` returns.
 
     Raises:
         ChannelError: the payload is not what `encode_requests` makes.
@@ -132,17 +104,23 @@ def decode_requests(payload: memoryview) -> list[tuple[int, Request]]:
     known: dict[bytes, HeaderBlock] = {}
     # What is small is copied as a whole: Python is quicker with pieces of bytes than of views.
     text = bytes(payload) if len(payload) < _SMALL else payload
-    return _decode_numbered(payload, partial(_unpack_request, known, text), "request")
+    unpack = partial(_unpack_request, known, take_shared, text)
+    return _decode_numbered(payload, unpack, "request")
 
 
-def encode_replies(batches: Iterable[Batch]) -> Iterator[bytes]:
-    """Pack batches into REPLIES frames: one, unless they are large. A batch stays whole."""
+def encode_replies(
+    batches: Iterable[Batch], memories: list[SharedMemory] | None = None
+) -> Iterator[bytes]:
+    """Pack batches into REPLIES frames: one, unless they are large. A batch stays whole.
+
+    With `memories`, large bodies are left out; see `encode_requests`.
+    """
     pieces: list[Buffer] = []
     size = 0
     for numbers, responses, started, seconds in batches:
         pieces.append(_BATCH.pack(len(numbers), started, seconds))
         for number, response in zip(numbers, responses, strict=True):
-            size += _pack_reply(number, response, pieces)
+            size += _pack_reply(number, response, pieces, memories)
         if size >= SOFT_LIMIT:
             yield encode_frame(Kind.REPLIES, pieces)
             pieces, size = [], 0
@@ -150,8 +128,8 @@ def encode_replies(batches: Iterable[Batch]) -> Iterator[bytes]:
         yield encode_frame(Kind.REPLIES, pieces)
 
 
-def decode_replies(payload: memoryview) -> Iterator[Batch]:
-    """Unpack a REPLIES frame. Bodies are views of `payload`.
+def decode_replies(payload: memoryview, take_shared: TakeShared = refuse_shared) -> Iterator[Batch]:
+    """Unpack a REPLIES frame. Bodies are views of `payload`, or of what `take_shared` returns.
 
     Raises:
         ChannelError: the payload is not what `encode_replies` makes.
@@ -166,7 +144,7 @@ def decode_replies(payload: memoryview) -> Iterator[Batch]:
                 fields = _REPLY.unpack_from(payload, position)
                 number, status, flags, phrase, _, headers, size = fields
                 if flags or phrase or headers:
-                    number, response, position = _unpack_reply(payload, position)
+                    number, response, position = _unpack_reply(take_shared, payload, position)
                 else:
                     start = position + _REPLY.size
                     position = start + size
@@ -194,7 +172,7 @@ def decode_pieces(payload: memoryview) -> list[tuple[int, Response]]:
     Raises:
         ChannelError: the payload is not what `encode_pieces` makes.
     """
-    return _decode_numbered(payload, _unpack_reply, "piece")
+    return _decode_numbered(payload, partial(_unpack_reply, refuse_shared), "piece")
 
 
 def _decode_numbered(
@@ -231,63 +209,23 @@ def decode_forgotten(payload: memoryview) -> tuple[int, ...]:
     return struct.unpack(f"<{len(payload) // _COUNT.size}I", payload)
 
 
-def _make_cover(request: Request, part: Part) -> Cover:
-    headers = HeaderBlock.of(request.headers)
-    headers.cover = cover = Cover(request, part, headers)
-    return cover
-
-
-def _pack_form(number: int, request: Request) -> list[Buffer]:
-    """Pack a request that has another number of parts than one."""
-    ident, path = _encode(request.id), _encode_path(request)
-    headers, parts = HeaderBlock.of(request.headers).blob, request.parts
-    sizes = len(ident), len(path), len(parts), len(headers)
-    pieces: list[Buffer] = [_REQUEST.pack(number, _flags(request), *sizes) + ident + path + headers]
-    for part in parts:
-        pieces += (_pack_name(part), part.data)
-    return pieces
-
-
-def _encode_path(request: Request) -> bytes:
-    path = _encode(request.url_path or "")
-    if len(path) > _LONGEST_PATH:
-        raise ChannelError(f"the path behind the model is over {_LONGEST_PATH} bytes long")
-    return path
-
-
-def _flags(request: Request) -> int:
-    explain, url_path = request.explain, request.url_path
-    flags = _NO_EXPLAIN if explain is None else explain and _EXPLAIN
-    return flags | (request.describe and _DESCRIBE) | (url_path is None and _NO_PATH)
-
-
-def _pack_name(part: Part) -> bytes:
-    """Pack all of a part but its data."""
-    name, content_type = _encode(part.name), _encode(part.content_type)
-    return _PART.pack(len(name), len(content_type), _size(part.data)) + name + content_type
-
-
-def _encode(text: str) -> bytes:
-    return text.encode("utf-8", "surrogatepass")
-
-
 def _decode(view: memoryview) -> str:
     return str(view, "utf-8", "surrogatepass")
 
 
-def _size(data: Buffer) -> int:
-    return data.nbytes if isinstance(data, memoryview) else len(data)
-
-
 def _unpack_request(
-    known: dict[bytes, HeaderBlock], text: Buffer, payload: memoryview, position: int
+    known: dict[bytes, HeaderBlock],
+    take_shared: TakeShared,
+    text: Buffer,
+    payload: memoryview,
+    position: int,
 ) -> tuple[int, Request, int]:
     """Unpack one request of `payload`, whose bytes are in `text`, too.
 
     `known` are the header blocks of the requests before it in the frame.
     """
-    number, flags, ident, path, count, headers = _REQUEST.unpack_from(text, position)
-    ident += (start := position + _REQUEST.size)
+    number, flags, ident, path, count, headers = REQUEST.unpack_from(text, position)
+    ident += (start := position + REQUEST.size)
     path += ident
     position = headers + path
     parts: list[Part] = []
@@ -299,36 +237,50 @@ def _unpack_request(
         str(text[start:ident], "utf-8", "surrogatepass"),
         block,
         parts,
-        None if flags & _NO_PATH else _decode(payload[ident:path]) if path > ident else "",
-        None if flags & _NO_EXPLAIN else bool(flags & _EXPLAIN),
-        bool(flags & _DESCRIBE),
+        None if flags & NO_PATH else _decode(payload[ident:path]) if path > ident else "",
+        None if flags & NO_EXPLAIN else bool(flags & EXPLAIN),
+        bool(flags & DESCRIBE),
     )
     for _ in range(count):
-        name, content_type, length = _PART.unpack_from(text, position)
-        name += (start := position + _PART.size)
+        name, content_type, length = PART.unpack_from(text, position)
+        name += (start := position + PART.size)
         content_type += name
-        position = content_type + length
-        parts.append(
-            Part(
-                str(text[start:name], "utf-8", "surrogatepass"),
-                str(text[name:content_type], "utf-8", "surrogatepass"),
-                payload[content_type:position],
-            )
-        )
+        if flags & SHARED:
+            position, data = content_type, take_shared(length)
+        else:
+            position = content_type + length
+            data = payload[content_type:position]
+        media_type = str(text[name:content_type], "utf-8", "surrogatepass")
+        parts.append(Part(str(text[start:name], "utf-8", "surrogatepass"), media_type, data))
     return number, request, position
 
 
-def _pack_reply(number: int, response: Response, pieces: list[Buffer]) -> int:
-    """Append one reply to `pieces`; return the size of its body."""
+def _pack_reply(
+    number: int,
+    response: Response,
+    pieces: list[Buffer],
+    memories: list[SharedMemory] | None = None,
+) -> int:
+    """Append one reply to `pieces`, or its body to `memories`; return the size of its body."""
     body, kind = response.body, response.content_type
-    length = _size(body)
-    if kind is None and not (response.phrase or response.headers or response.error):
+    length, memory = size_of(body), None
+    if length >= SHARED_FROM and memories is not None and len(memories) < MOST_AT_ONCE:
+        memory = share(body)
+        if memory is not None:
+            memories.append(memory)
+            body = b""
+    if (
+        memory is None
+        and kind is None
+        and not (response.phrase or response.headers or response.error)
+    ):
         pieces += _REPLY.pack(number, response.status, 0, 0, 0, 0, length), body
         return length
-    phrase = _encode(response.phrase) if response.phrase else b""
-    content_type = _encode(kind) if kind else b""
+    phrase = encode_text(response.phrase) if response.phrase else b""
+    content_type = encode_text(kind) if kind else b""
     headers = HeaderBlock.of(response.headers).blob if response.headers else b""
     flags = (response.error and _ERROR) | (0 if kind is None else _HAS_CONTENT_TYPE)
+    flags |= 0 if memory is None else _SHARED_BODY
     pieces += (
         _REPLY.pack(
             number, response.status, flags, len(phrase), len(content_type), len(headers), length
@@ -341,21 +293,20 @@ def _pack_reply(number: int, response: Response, pieces: list[Buffer]) -> int:
     return length
 
 
-def _unpack_reply(payload: memoryview, position: int) -> tuple[int, Response, int]:
+def _unpack_reply(
+    take_shared: TakeShared, payload: memoryview, position: int
+) -> tuple[int, Response, int]:
     number, status, flags, phrase, content_type, headers, length = _REPLY.unpack_from(
         payload, position
     )
     start = position + _REPLY.size
-    if not (flags or phrase or headers):
-        end = start + length
-        return number, Response(status, payload[start:end]), end
     phrase += start
     content_type += phrase
     headers += content_type
-    end = headers + length
+    end = headers if flags & _SHARED_BODY else headers + length
     response = Response(
         status,
-        payload[headers:end],
+        take_shared(length) if flags & _SHARED_BODY else payload[headers:end],
         _decode(payload[start:phrase]),
         _decode(payload[phrase:content_type]) if flags & _HAS_CONTENT_TYPE else None,
         HeaderBlock(bytes(payload[content_type:headers])) if headers > content_type else (),

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from hatch_mar.serve.batching.record import BatchRecord
     from hatch_mar.serve.batching.sequences import SequenceHeaders
     from hatch_mar.serve.brakes import Brakes
-    from hatch_mar.serve.channel import Batch
+    from hatch_mar.serve.channel import Batch, TakeShared
     from hatch_mar.serve.metrics.store import Metrics
 
 logger = logging.getLogger("hatch_mar.serve")
@@ -52,14 +52,18 @@ class Delivery:
         self._sequences = sequences
 
     def take_replies(
-        self, seat: Seat, payload: memoryview, replies: list[tuple[Job, Response]]
+        self,
+        seat: Seat,
+        payload: memoryview,
+        replies: list[tuple[Job, Response]],
+        take_shared: TakeShared,
     ) -> None:
         """Append to `replies` the jobs that a REPLIES frame answers, no longer held by `seat`.
 
         Raises:
             ChannelError: they are not the replies that are due; what came before is in `replies`.
         """
-        for batch in decode_replies(payload):
+        for batch in decode_replies(payload, take_shared):
             self._take_back(seat, batch, replies)
 
     def take_pieces(self, seat: Seat, payload: memoryview) -> None:

@@ -15,15 +15,21 @@ worker is JSON. Nothing in here touches a socket but `receive`, and nothing is e
     FORGET    door to worker   numbers of requests that nobody waits for any more
     DEVICE    worker to door   JSON: `DeviceReport`, when it has changed
 
+A large body may come as shared memory beside its frame instead (`hatch_mar.serve.shared`).
+
 Whatever is malformed raises `ChannelError`, and so does a stream that ends inside a frame.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import struct
+from collections import deque
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from hatch_mar.serve import shared
 
 if TYPE_CHECKING:
     import socket
@@ -105,6 +111,30 @@ class FrameReader:
         self._kind = Kind.STOP
         self._payload: memoryview | None = None
         self._filled = 0
+        self._descriptors: deque[int] = deque()
+        """Shared memory that has come, in the order in which frames speak of it."""
+
+    def add(self, descriptors: Iterable[int]) -> None:
+        """Take the shared memory that came along with the bytes that are about to be read."""
+        self._descriptors.extend(descriptors)
+
+    def take_shared(self, size: int) -> memoryview:
+        """Return the next shared memory, of `size` bytes.
+
+        Raises:
+            ChannelError: none has come, or not so much.
+        """
+        if not self._descriptors:
+            raise ChannelError("shared memory is spoken of that has not come")
+        try:
+            return memoryview(shared.SharedMemory(self._descriptors.popleft(), size))
+        except OSError as error:
+            raise ChannelError(str(error)) from error
+
+    def close(self) -> None:
+        """Let go of the shared memory that nobody has asked for."""
+        while self._descriptors:
+            os.close(self._descriptors.popleft())
 
     def feed(self, data: bytes) -> list[Frame]:
         """Take the next bytes; return the frames that are complete now, as views of `data`."""
@@ -178,11 +208,13 @@ def receive(sock: socket.socket, reader: FrameReader, flags: int = 0) -> list[Fr
     """
     space = reader.space()
     if space is None:
-        data = sock.recv(_CHUNK, flags)
+        data, descriptors = shared.receive(sock, _CHUNK, flags)
+        reader.add(descriptors)
         if data:
             return reader.feed(data)
     else:
-        count = sock.recv_into(space, 0, flags)
+        count, descriptors = shared.receive_into(sock, space, flags)
+        reader.add(descriptors)
         if count:
             return reader.filled(count)
     reader.finish()

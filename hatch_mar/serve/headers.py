@@ -7,7 +7,7 @@ from math import inf, nan
 from typing import TYPE_CHECKING, Self, overload
 
 if TYPE_CHECKING:
-    from hatch_mar.serve.channel import Cover
+    from hatch_mar.serve.packing import Cover
 
 DEADLINE_HEADER = "X-Deadline-Ms"
 """With it a client says for how many milliseconds from now on an answer is of use to it."""

@@ -17,11 +17,12 @@ from hatch_mar.serve.batching.jobs import NUMBER_MASK, Job, Seat
 from hatch_mar.serve.batching.record import BatchRecord
 from hatch_mar.serve.batching.sequences import SequenceHeaders
 from hatch_mar.serve.brakes import Brakes
-from hatch_mar.serve.channel import encode_forgotten, encode_requests, pack_request
+from hatch_mar.serve.channel import encode_forgotten, encode_requests
 from hatch_mar.serve.delivery import Delivery
 from hatch_mar.serve.frames import ChannelError
 from hatch_mar.serve.headers import HeaderBlock
 from hatch_mar.serve.health import ModelHealth
+from hatch_mar.serve.packing import pack_request
 from hatch_mar.serve.refusal import expire, miss, mourn, refuse
 from hatch_mar.serve.scaling.autoscaler import Autoscaler
 from hatch_mar.serve.tuning import find_cost
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from hatch_mar.serve.metrics.store import Metrics, Tally
     from hatch_mar.serve.process import Exit
     from hatch_mar.serve.settings import ServiceSettings
+    from hatch_mar.serve.shared import SharedMemory
     from hatch_mar.serve.slot import Slot
 
 logger = logging.getLogger("hatch_mar.serve")
@@ -252,7 +254,7 @@ class Pool:
         replies: list[tuple[Job, Response]] = []
         seat.since = time.monotonic()
         try:
-            self._delivery.take_replies(seat, payload, replies)
+            self._delivery.take_replies(seat, payload, replies, self._by_seat[seat].take_shared)
         finally:
             # The worker first: it computes while we write to the clients.
             if self._batcher.waiting:
@@ -312,8 +314,10 @@ class Pool:
             self._drop_late(now)
         for seat, jobs in self._batcher.assign(now):
             slot = self._by_seat[seat]
-            for data in encode_requests([job.packed for job in jobs]):
-                slot.send(data)
+            memories: list[SharedMemory] = []
+            for data in encode_requests([job.packed for job in jobs], memories):
+                slot.send(data, tuple(memories))
+                memories.clear()
         self._arm()
 
     def _drop_late(self, now: float) -> None:

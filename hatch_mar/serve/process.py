@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import io
 import logging
 import mmap
@@ -18,12 +19,14 @@ from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from hatch_mar.serve import shared
 from hatch_mar.serve.frames import ChannelError, Frame, FrameReader, Kind, encode_frame, receive
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from hatch_mar.serve.output import Streams
+    from hatch_mar.serve.shared import SharedMemory
 
 logger = logging.getLogger("hatch_mar.serve")
 
@@ -99,7 +102,7 @@ class WorkerProcess:
         self._loop = asyncio.get_running_loop()
         self._listener = listener
         self._reader = FrameReader()
-        self._backlog: deque[memoryview] = deque()
+        self._backlog: deque[tuple[memoryview, Sequence[SharedMemory]]] = deque()
         self._killed = False
         self._stopping = False
         self._oom_kills = _count_oom_kills()
@@ -143,15 +146,22 @@ class WorkerProcess:
         """How many requests it has begun since its start; it counts them in shared memory."""
         return self._counter[0]
 
-    def send(self, data: bytes) -> None:
-        """Send a frame, now or as soon as the socket has room. To a dead process: nothing."""
+    def send(self, data: bytes, memories: Sequence[SharedMemory] = ()) -> None:
+        """Send a frame, now or as soon as the socket has room, and the memory that it speaks of.
+
+        To a dead process: nothing.
+        """
         if self._backlog:
-            self._backlog.append(memoryview(data))
+            self._backlog.append((memoryview(data), memories))
             return
-        sent = self._try_send(data)
+        sent = self._try_send(data, memories)
         if sent < len(data):
-            self._backlog.append(memoryview(data)[sent:])
+            self._backlog.append((memoryview(data)[sent:], () if sent else memories))
             self._loop.add_writer(self._sock, self._on_writable)
+
+    def take_shared(self, size: int) -> memoryview:
+        """Return the memory that a frame from the process speaks of; see `FrameReader`."""
+        return self._reader.take_shared(size)
 
     def pause(self) -> None:
         """Read nothing that it says for now; soon it can say no more."""
@@ -185,21 +195,23 @@ class WorkerProcess:
         """Return for how long it has computed, its threads and ranks added up."""
         return sum(map(read_core_seconds, (self.pid, *self._counter[1 : 1 + self._ranks])))
 
-    def _try_send(self, data: bytes | memoryview) -> int:
+    def _try_send(self, data: bytes | memoryview, memories: Sequence[SharedMemory]) -> int:
         try:
-            return self._sock.send(data)
+            return shared.send(self._sock, data, memories)
         except BlockingIOError:
             return 0
-        except OSError:
+        except OSError as error:
+            if error.errno == errno.ETOOMANYREFS:
+                return 0  # too much is on its way already
             # It is dead or dying; `on_exit` tells, and what was sent is answered from there.
             return len(data)
 
     def _on_writable(self) -> None:
         while self._backlog:
-            data = self._backlog[0]
-            sent = self._try_send(data)
+            data, memories = self._backlog[0]
+            sent = self._try_send(data, memories)
             if sent < len(data):
-                self._backlog[0] = data[sent:]
+                self._backlog[0] = data[sent:], () if sent else memories
                 return
             self._backlog.popleft()
         self._loop.remove_writer(self._sock)
@@ -247,6 +259,8 @@ class WorkerProcess:
                         self._listener.on_frame(frame)
         finally:
             self._sock.close()
+            self._reader.close()
+            self._backlog.clear()
             oom = code == 128 + signal.SIGKILL or (code == -signal.SIGKILL and self._was_oom())
             self._listener.on_exit(Exit(code, out_of_memory=oom))
             self._counter.release()

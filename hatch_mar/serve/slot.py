@@ -20,15 +20,18 @@ from hatch_mar import errors
 from hatch_mar.errors import ModelError, WorkerStartError
 from hatch_mar.model.protocol import DeviceReport
 from hatch_mar.serve.backoff import backoff
-from hatch_mar.serve.frames import Frame, Kind, decode_json, encode_json
+from hatch_mar.serve.frames import ChannelError, Frame, Kind, decode_json, encode_json
 from hatch_mar.serve.health import WorkerHealth
 from hatch_mar.serve.process import Exit, WorkerProcess
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from hatch_mar.serve.batching.jobs import Seat
     from hatch_mar.serve.devices.discovery import Device
     from hatch_mar.serve.devices.placement import Group
     from hatch_mar.serve.launch import Launch
+    from hatch_mar.serve.shared import SharedMemory
 
 logger = logging.getLogger("hatch_mar.serve")
 
@@ -217,10 +220,16 @@ class Slot:
         """Start the next process on other devices."""
         self.devices, self._launch = devices, launch
 
-    def send(self, data: bytes) -> None:
-        """Send a frame to the process."""
+    def send(self, data: bytes, memories: Sequence[SharedMemory] = ()) -> None:
+        """Send a frame to the process, and the memory that it speaks of."""
         if self._process is not None:
-            self._process.send(data)
+            self._process.send(data, memories)
+
+    def take_shared(self, size: int) -> memoryview:
+        """Return the memory that a frame from the process speaks of; see `FrameReader`."""
+        if self._process is None:
+            raise ChannelError("there is no process that could share memory")
+        return self._process.take_shared(size)
 
     def pause(self) -> None:
         """Read nothing from the process for now."""

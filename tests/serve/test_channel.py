@@ -18,7 +18,6 @@ from hatch_mar.serve.channel import (
     decode_requests,
     encode_replies,
     encode_requests,
-    pack_request,
 )
 from hatch_mar.serve.frames import (
     ChannelError,
@@ -31,6 +30,7 @@ from hatch_mar.serve.frames import (
     receive,
 )
 from hatch_mar.serve.headers import HeaderBlock
+from hatch_mar.serve.packing import pack_request
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -9,10 +9,10 @@ import pytest
 
 from hatch_mar.model.protocol import Request
 from hatch_mar.serve.batching.jobs import Job
-from hatch_mar.serve.channel import pack_request
 from hatch_mar.serve.metrics.config import MetricsConfig, MetricSpec
 from hatch_mar.serve.metrics.log import EventMetrics, make_metrics
 from hatch_mar.serve.metrics.store import LEGACY, Family, Metrics, gauge
+from hatch_mar.serve.packing import pack_request
 
 if TYPE_CHECKING:
     from hatch_mar.serve.metrics.store import Mode

@@ -13,9 +13,9 @@ from hatch_mar.serve.channel import (
     decode_pieces,
     decode_replies,
     encode_requests,
-    pack_request,
 )
 from hatch_mar.serve.frames import FrameReader, Kind, encode_frame, receive
+from hatch_mar.serve.packing import pack_request
 from hatch_mar.serve.worker.pipelined import PipelinedLoop
 
 if TYPE_CHECKING:

@@ -16,7 +16,6 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
-from hatch_mar.serve.channel import read_request_id
 from hatch_mar.serve.metrics.config import DEFAULT, Kind, MetricsConfig, MetricSpec
 from hatch_mar.serve.metrics.store import (
     LEGACY,
@@ -32,6 +31,7 @@ from hatch_mar.serve.metrics.store import (
     Tally,
     java_number,
 )
+from hatch_mar.serve.packing import read_request_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

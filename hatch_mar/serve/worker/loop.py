@@ -15,6 +15,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from hatch_mar.model.protocol import Response
+from hatch_mar.serve import shared
 from hatch_mar.serve.channel import (
     Batch,
     decode_forgotten,
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from hatch_mar.model.protocol import Measured, Request, Servable
+    from hatch_mar.serve.shared import SharedMemory
 
 FLUSH_SECONDS = 0.0003
 """How long a reply may wait for company while the worker has more to do."""
@@ -145,9 +147,10 @@ class Loop:
         """Return the ids of the requests that the handler has."""
         return [request.id for _, request in self._at_hand]
 
-    def _send(self, data: bytes) -> None:
+    def _send(self, data: bytes, memories: Sequence[SharedMemory] = ()) -> None:
         with self._sending:
-            self._sock.sendall(data)
+            sent = shared.send(self._sock, data, memories) if memories else 0
+            self._sock.sendall(memoryview(data)[sent:] if sent else data)
 
     def _forget(self, numbers: Sequence[int]) -> None:
         """Hear that nobody waits for some requests: those not begun are answered with nothing."""
@@ -173,7 +176,7 @@ class Loop:
             return
         for frame in frames:
             if frame.kind is Kind.PREDICT:
-                self._held.extend(decode_requests(frame.payload))
+                self._held.extend(decode_requests(frame.payload, self._reader.take_shared))
             elif frame.kind is Kind.STOP:
                 self._stopping = True
             elif frame.kind is Kind.FORGET:
@@ -220,8 +223,10 @@ class Loop:
 
     def _flush(self) -> None:
         if self._replies:
-            for data in encode_replies(self._replies):
-                self._send(data)
+            memories: list[SharedMemory] = []
+            for data in encode_replies(self._replies, memories):
+                self._send(data, memories)
+                memories.clear()
             self._replies.clear()
 
     def _ship(self) -> None:

@@ -23,8 +23,9 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from hatch_mar.errors import ModelError
 from hatch_mar.model.golden import check_example
-from hatch_mar.serve.channel import decode_requests, encode_requests, pack_request
+from hatch_mar.serve.channel import decode_requests, encode_requests
 from hatch_mar.serve.frames import FrameReader, Kind, encode_frame, encode_json, receive
+from hatch_mar.serve.packing import pack_request
 from hatch_mar.serve.worker.main import await_load, describe_failure, load, prepare_process, serve
 
 if TYPE_CHECKING:
