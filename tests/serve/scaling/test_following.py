@@ -7,6 +7,7 @@ import logging
 import math
 import os
 import signal
+import sys
 from collections.abc import Callable
 from typing import Any, Self
 
@@ -15,6 +16,7 @@ import pytest
 from hatch_mar.errors import ServiceUnavailableError
 from hatch_mar.serve import Deployment, Response, Service
 from hatch_mar.serve.scaling import room
+from tests.support.fake_nvml import FakeNvml
 
 Maker = Callable[..., Deployment]
 Runner = Callable[..., None]
@@ -87,6 +89,13 @@ class Crowd:
             assert (answer.status, bytes(answer.body)) == (200, body.encode())
             self.answers += 1
             turn += 1
+
+
+@pytest.fixture(autouse=True)
+def quiet_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let nothing that others do on this machine decide here."""
+    monkeypatch.setattr(room, "RESERVE", -math.inf)
+    monkeypatch.setattr(room, "WAITS", math.inf)
 
 
 @pytest.fixture
@@ -273,6 +282,26 @@ class TestZero:
                 submit(service, "too soon")
 
         run_service(test, deployment)
+
+
+@pytest.mark.parametrize("ids", [None, [1, 0]])
+def test_one_more_goes_where_the_fewest_are(
+    sleeper: Maker,
+    run_service: Runner,
+    submit: Submit,
+    monkeypatch: pytest.MonkeyPatch,
+    ids: list[int] | None,
+) -> None:
+    monkeypatch.setitem(sys.modules, "pynvml", FakeNvml(2))
+
+    async def test(service: Service) -> None:
+        async with Crowd(service, submit):
+            await until(lambda: count_ready(service) == 2)
+        devices = [worker.device for worker in service.health().models["m"]["1.0"].workers]
+        assert sorted(devices[:2]) == ["gpu:0", "gpu:1"]
+
+    config = {} if ids is None else {"deviceIds": ids}
+    run_service(test, sleeper(scaleDownAfterMSec=60_000, **config), workers=1)
 
 
 def test_a_killed_worker_is_replaced_and_counted_once(
