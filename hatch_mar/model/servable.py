@@ -182,13 +182,26 @@ class LoadedModel:
         return self._isolate and not (self.device_lost or context.has_streamed)
 
     def recover(
-        self, context: Context, requests: Sequence[Request], error: BaseException
+        self,
+        context: Context,
+        requests: Sequence[Request],
+        error: BaseException,
+        *,
+        beside: bool = False,
     ) -> list[Response]:
-        """Answer a batch that raised `error`, in halves if that is safe and may help."""
+        """Answer a batch that raised `error`, in halves if that is safe and may help.
+
+        One that ran `beside` others may find room alone, even if it is of one request.
+        """
         fault = self._note(error)
-        if len(requests) == 1 or not self.may_run_again(context):
+        if not self.may_run_again(context):
             return self._give_up(requests, error, fault)
-        return self._halve(requests, error, fault)
+        if len(requests) > 1:
+            return self._halve(requests, error, fault)
+        if beside and fault.wants_room:
+            let_go(error)
+            return self.predict(requests)
+        return self._give_up(requests, error, fault)
 
     def settle(self, context: Context, *, fitted: int) -> None:
         """Keep what a batch of its own context measured; its `fitted` requests had room."""

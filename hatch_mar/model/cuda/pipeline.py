@@ -201,7 +201,7 @@ class Pipeline:
 
     def runs_again(self, batch: Passage, error: BaseException) -> bool:
         """See `Stages.runs_again`."""
-        again = len(batch.requests) > 1 or self._is_suspect(error)
+        again = len(batch.requests) > 1 or self._is_suspect(error) or classify(error).wants_room
         return again and self._model.may_run_again(batch.context)
 
     def recover(self, batch: Passage, error: BaseException) -> list[Response]:
@@ -216,7 +216,7 @@ class Pipeline:
         if suspect and len(requests) == 1:
             responses = model.predict(requests)
         else:
-            responses = model.recover(batch.context, requests, error)
+            responses = model.recover(batch.context, requests, error, beside=True)
         if suspect and not any(response.error for response in responses):
             self._strike(error)
         return responses

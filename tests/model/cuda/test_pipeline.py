@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import logging
+import random
 import sys
 import threading
 from dataclasses import asdict
@@ -238,16 +239,41 @@ def test_a_batch_of_one_that_fails_stops_nobody(open_model: Open, ask: Ask) -> N
 
 @pytest.mark.parametrize("call", ["pin", "upload", "record", "wait", "download", "done"])
 @pytest.mark.parametrize("number", [1, 2, 3])
-def test_memory_that_runs_out_anywhere_leaves_nobody_without_an_answer(
-    open_model: Open, ask: Ask, call: str, number: int
+@pytest.mark.parametrize("size", [1, 2])
+def test_memory_that_runs_out_beside_others_suffices_alone(
+    open_model: Open, ask: Ask, call: str, number: int, size: int
 ) -> None:
     layer = FakeLayer(faults={(call, number): out_of_memory()})
-    model, stages, _ = open_model(FACTORY, layer, batch_size=2)
+    model, stages, _ = open_model(FACTORY, layer, batch_size=size)
     learn(model, ask)
-    with Door(model, stages, batch_size=2) as door:
+    with Door(model, stages, batch_size=size) as door:
         door.send(*(body(number) for number in range(10, 18)))
         assert say(door.read(8)) == [[2.0 * number] for number in range(10, 18)]
-    assert model.batch_cap >= 1
+    assert model._short == 1
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_whatever_fails_wherever_everybody_has_the_right_answer(
+    open_model: Open, ask: Ask, seed: int
+) -> None:
+    chance = random.Random(seed)
+    calls = ("pin", "upload", "record", "wait", "download", "done")
+    faults = {(call, chance.randint(1, 40)): out_of_memory() for call in calls}
+    threads = {"cuda": {"decodeThreads": seed + 1}}
+    model, stages, _ = open_model(FACTORY, FakeLayer(faults=faults), batch_size=3, config=threads)
+    learn(model, ask)
+    expected = {400: 400, 500: 503, 501: 503, 502: 503}
+    wanted = [chance.choice([*[1000 + number] * 20, *expected]) for number in range(120)]
+    with Door(model, stages, batch_size=3) as door:
+        left = [body(number) for number in wanted]
+        while left:
+            count = chance.randint(1, 12)
+            door.send(*left[:count])
+            del left[:count]
+        answers = say(door.read(120))
+    assert answers == [expected.get(number, [2 * number]) for number in wanted]
+    assert door.counter[0] == 120
+    assert len(stages._slots) == stages.batches
 
 
 def test_a_device_that_is_lost_answers_what_it_had_and_gives_back_the_rest(
