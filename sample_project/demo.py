@@ -87,7 +87,7 @@ def served(script: Path) -> Iterator[int]:
     """Run `script` on a free port, ready; then stop it as an operator does."""
     port = free_port()
     say(f"{script.name} --port {port}")
-    command = [script, "--port", str(port), "--no-access-log"]
+    command: list[str | Path] = [script, "--port", str(port), "--no-access-log"]
     server = subprocess.Popen(command, cwd=DEMO)
     try:
         wait_ready(server, port)

@@ -81,7 +81,7 @@ def make_resnet() -> Any:
     import torch
     from torch import nn
 
-    class Block(nn.Module):
+    class Block(nn.Module):  # type: ignore[misc]
         def __init__(self, inside: int, outside: int, stride: int) -> None:
             super().__init__()
             self.body = nn.Sequential(
@@ -153,7 +153,11 @@ def _open_image() -> Work:
 
 def _open_pixels() -> Work:
     import torch
-    from image_model import ImageModel, read_pixels, write_scores
+    from image_model import (  # type: ignore[import-not-found]
+        ImageModel,
+        read_pixels,
+        write_scores,
+    )
 
     model = ImageModel().to(DEVICE).eval()
 

@@ -27,7 +27,7 @@ def tabulate_packaging(results: dict[str, Any]) -> str:
     peak, temporary = (
         max(of(name, key) for name in (ours, wheel)) for key in ("peak_mb", "temporary_mb")
     )
-    goals = [
+    goals: list[list[Any]] = [
         [".mar: of cp and sha256sum", "at most 2.5", of(ours) / of("cp and sha256sum")],
         [".mar: torch-model-archiver's", "at least 10", of("torch-model-archiver") / of(ours)],
         ["wheel: hatchling's", "at least 10", of("hatchling, wheel") / of(wheel)],
