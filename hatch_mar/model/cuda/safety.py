@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import ast
+import copy
 import inspect
 import os
 import textwrap
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from hatch_mar.model import profiling
 from hatch_mar.model.base_handler import BaseHandler
 from hatch_mar.model.factory import FactoryHandler
+from hatch_mar.model.tracebacks import summarise
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -43,6 +45,10 @@ def find_obstacle(
         return None
     if type(handler).handle is not BaseHandler.handle or "handle" in vars(handler):
         return "it has a `handle` of its own"
+    try:
+        copy.copy(handler)  # as every batch's twin will be
+    except Exception as error:  # noqa: BLE001 - an author's own `__copy__` or `__reduce__`
+        return f"it cannot be copied: {summarise(error)}"
     return None
 
 

@@ -146,3 +146,17 @@ def test_micro_batching_is_left_alone() -> None:
     assert find_obstacle(handler, {}) is None
     handler.handle = MicroBatching(handler)  # type: ignore[method-assign]
     assert find_obstacle(handler, {}) == "it has a `handle` of its own"
+
+
+class Single(BaseHandler):
+    """Wants to be the only one."""
+
+    def __copy__(self) -> Any:
+        raise TypeError("there is only one of me")
+
+
+def test_a_handler_that_cannot_be_copied_is_left_alone() -> None:
+    handler = Single()
+    handler.device = torch.device("cpu")
+    said = "it cannot be copied: TypeError: there is only one of me"
+    assert find_obstacle(handler, {}) == said
