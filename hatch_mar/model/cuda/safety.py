@@ -45,8 +45,13 @@ def find_obstacle(
         return None
     if type(handler).handle is not BaseHandler.handle or "handle" in vars(handler):
         return "it has a `handle` of its own"
+    return _try_copy(handler)
+
+
+def _try_copy(handler: BaseHandler) -> str | None:
+    """Return why there can be no twins of `handler`; None if there can."""
     try:
-        copy.copy(handler)  # as every batch's twin will be
+        copy.copy(handler)
     except Exception as error:  # noqa: BLE001 - an author's own `__copy__` or `__reduce__`
         return f"it cannot be copied: {summarise(error)}"
     return None

@@ -252,7 +252,8 @@ class PipelinedLoop(Loop):
         timeout: int | None = 0
         if wait:
             self._measured += self._servable.drain_metrics()
-            timeout = _SHIP_MILLISECONDS if self._measured else None
+            news = self._measured or (self._uses_memory and self._shipped < self._ended)
+            timeout = _SHIP_MILLISECONDS if news else None
         heard = {number for number, _ in self._poller.poll(timeout)}
         if self._woken.fileno() in heard:
             self._woken.recv(1 << 12)

@@ -313,9 +313,10 @@ from hatch_mar.serve.worker.main import load, serve
 import hatch_mar.model.loading
 from hatch_mar.model.cuda.pipeline import open_pipeline
 from hatch_mar.model.protocol import Part, Request
-from hatch_mar.serve.channel import decode_replies, encode_requests, pack_request
+from hatch_mar.serve.channel import decode_replies, encode_requests
 from hatch_mar.serve.frames import FrameReader, Kind, decode_json, encode_frame, encode_json
 from hatch_mar.serve.frames import receive
+from hatch_mar.serve.packing import pack_request
 from tests.support.fake_cuda import FakeLayer
 
 layer = FakeLayer()
