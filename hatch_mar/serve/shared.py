@@ -26,7 +26,8 @@ MOST_AT_ONCE = 200
 CAN_SHARE = hasattr(os, "memfd_create") and hasattr(fcntl, "F_ADD_SEALS")
 _RIGHTS_SPACE = socket.CMSG_SPACE(MOST_AT_ONCE * array.array("i").itemsize)
 _FLAGS = mmap.MAP_SHARED | getattr(mmap, "MAP_POPULATE", 0)
-_CLOSE_ON_EXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
+# Plain numbers, here and where they are used: flags of `enum` take a microsecond to be combined.
+_CLOSE_ON_EXEC = int(getattr(socket, "MSG_CMSG_CLOEXEC", 0))
 
 
 class SharedMemory(mmap.mmap):
@@ -144,7 +145,7 @@ def receive_into(sock: socket.socket, space: Buffer, flags: int) -> tuple[int, l
     Raises:
         OSError: as `socket.recv_into` does.
     """
-    count, control, _, _ = sock.recvmsg_into([space], _RIGHTS_SPACE, flags | _CLOSE_ON_EXEC)
+    count, control, _, _ = sock.recvmsg_into([space], _RIGHTS_SPACE, int(flags) | _CLOSE_ON_EXEC)
     return count, _read_rights(control) if control else []
 
 
@@ -154,7 +155,7 @@ def receive(sock: socket.socket, size: int, flags: int) -> tuple[bytes, list[int
     Raises:
         OSError: as `socket.recv` does.
     """
-    data, control, _, _ = sock.recvmsg(size, _RIGHTS_SPACE, flags | _CLOSE_ON_EXEC)
+    data, control, _, _ = sock.recvmsg(size, _RIGHTS_SPACE, int(flags) | _CLOSE_ON_EXEC)
     return data, _read_rights(control) if control else []
 
 
