@@ -58,15 +58,16 @@ class Batch(NamedTuple):
 
 
 def encode_requests(
-    packed: Iterable[list[Buffer]], memories: list[SharedMemory] | None = None
+    packed: Sequence[list[Buffer]], memories: list[SharedMemory] | None = None
 ) -> Iterator[bytes]:
-    """Join packed requests into PREDICT frames: one, unless they are large.
+    """Join packed requests into one PREDICT frame; large ones go before it, in MORE frames.
 
     With `memories`, a body that is in shared memory is left out, and its memory appended: what is
     there when a frame is yielded belongs to that frame, and goes with it.
     """
     pieces: list[Buffer] = [b""]
     count = size = 0
+    left = len(packed)
     for request in packed:
         memory = find(request[-1]) if memories is not None and len(request) > 1 else None
         if memories is not None and memory is not None:
@@ -79,9 +80,10 @@ def encode_requests(
             pieces += request
             size += sum(map(len, request))
         count += 1
-        if size >= SOFT_LIMIT:
+        left -= 1
+        if size >= SOFT_LIMIT and left:
             pieces[0] = _COUNT.pack(count)
-            yield encode_frame(Kind.PREDICT, pieces)
+            yield encode_frame(Kind.MORE, pieces)
             pieces, count, size = [b""], 0, 0
     if count:
         pieces[0] = _COUNT.pack(count)
@@ -96,7 +98,7 @@ def refuse_shared(size: int) -> NoReturn:
 def decode_requests(
     payload: memoryview, take_shared: TakeShared = refuse_shared
 ) -> list[tuple[int, Request]]:
-    """Unpack a PREDICT frame. Bodies are views of `payload`, or of what `take_shared` returns.
+    """Unpack a PREDICT or MORE frame; bodies are views of it, or of what `take_shared` returns.
 
     Raises:
         ChannelError: the payload is not what `encode_requests` makes.

@@ -6,6 +6,7 @@ worker is JSON. Nothing in here touches a socket but `receive`, and nothing is e
 
     LOAD      door to worker   JSON: `LoadOptions`, and whether to check the golden examples
     PREDICT   door to worker   requests
+    MORE      door to worker   requests, of which others follow: it is one order, in several frames
     STOP      door to worker   nothing: answer what you hold, then leave
     LOADED    worker to door   JSON: what the door may want to know of the loaded model
     FAILED    worker to door   JSON: why the model could not be loaded
@@ -60,6 +61,7 @@ class Kind(IntEnum):
     PIECES = 8
     FORGET = 9
     DEVICE = 10
+    MORE = 11
 
 
 _KINDS = {int(kind): kind for kind in Kind}
@@ -159,6 +161,11 @@ class FrameReader:
             position += length
         self._head = bytes(view[position:])
         return frames
+
+    @property
+    def is_within(self) -> bool:
+        """Whether a frame has begun, and the rest of it is on its way."""
+        return self._payload is not None or bool(self._head)
 
     def space(self) -> memoryview | None:
         """Return where the rest of a begun frame may be received in place, or None."""

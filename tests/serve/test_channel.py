@@ -80,7 +80,7 @@ def read_all(chunks: Sequence[bytes]) -> list[Frame]:
 
 
 def send(numbered: Sequence[tuple[int, Request]]) -> list[bytes]:
-    return list(encode_requests(pack_request(number, request) for number, request in numbered))
+    return list(encode_requests([pack_request(number, request) for number, request in numbered]))
 
 
 def plain(request: Request) -> tuple[object, ...]:

@@ -86,6 +86,8 @@ class Loop:
         self._replies: list[Batch] = []
         self._wary = _LATELY
         """How many quick batches it takes until replies may wait for company."""
+        self._is_more = False
+        """Whether others follow the requests that came last."""
         self._stopping = False
         self._pause = 0.0
         self._is_crowded = False
@@ -110,8 +112,7 @@ class Loop:
                 self._wait_for_door(began)
                 self._receive()
                 self._pause = time.monotonic() - began
-            elif len(self._held) < self._batch_size:
-                self._receive(socket.MSG_DONTWAIT)
+            self._fill()
             if self._held:
                 self._answer(self._take())
         self._flush()
@@ -169,13 +170,27 @@ class Loop:
         if news and not self._poller.poll(_SHIP_SECONDS * 1000):
             self._ship()
 
-    def _receive(self, flags: int = 0) -> None:
+    def _fill(self) -> None:
+        """Receive what is there, until it is a batch; wait for what is on its way already.
+
+        Requests that left the door together are one batch also where they are large: the first of
+        them must not be answered alone because the socket could not hold the others.
+        """
+        while len(self._held) < self._batch_size:
+            if self._held and (self._is_more or self._reader.is_within):
+                self._receive()
+            elif not self._receive(socket.MSG_DONTWAIT):
+                return
+
+    def _receive(self, flags: int = 0) -> bool:
+        """Receive once; tell whether there was anything."""
         try:
             frames = receive(self._sock, self._reader, flags)
         except BlockingIOError:
-            return
+            return False
         for frame in frames:
-            if frame.kind is Kind.PREDICT:
+            if frame.kind is Kind.PREDICT or frame.kind is Kind.MORE:
+                self._is_more = frame.kind is Kind.MORE
                 self._held.extend(decode_requests(frame.payload, self._reader.take_shared))
             elif frame.kind is Kind.STOP:
                 self._stopping = True
@@ -183,6 +198,7 @@ class Loop:
                 self._forget(decode_forgotten(frame.payload))
             else:
                 raise ChannelError(f"the door sent {frame.kind.name}")
+        return True
 
     def _take(self) -> list[tuple[int, Request]]:
         """Return the next batch: what is held, at most what fits; a describe goes alone."""

@@ -65,6 +65,7 @@ class OverlappedLoop(Loop):
         """Take what is there; who is woken by a task finds nothing."""
         if self._poller.poll(0):
             self._receive()
+            self._fill()
 
     async def _answer_beside(self, batch: list[tuple[int, Request]]) -> None:
         self._counter[0] += len(batch)

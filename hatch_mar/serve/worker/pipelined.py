@@ -259,6 +259,7 @@ class PipelinedLoop(Loop):
             self._woken.recv(1 << 12)
         if self._sock.fileno() in heard:
             self._receive()
+            self._fill()
         if wait and not heard:
             self._ship()
 
