@@ -45,6 +45,7 @@ class Head:
         "raw",
         "target",
         "url",
+        "version",
     )
 
     def __init__(
@@ -64,6 +65,7 @@ class Head:
         """
         self.method = method
         self.url = url
+        self.version = version
         self.raw = raw
         self.target = target
         self.knows_chunks = version != "1.0"

@@ -220,13 +220,14 @@ class FastLane(RepeatProtocol):
 
     def _read_head(self) -> Head | None:
         """Return the head of a request that the lane takes: the last one if it is equal."""
-        method = self.parser.get_method()
+        method, version = self.parser.get_method(), self.parser.get_http_version()
         head = self._head
         if (
             head is not None
             and head.url == self.url
             and head.raw == self._raw
             and head.method == method
+            and head.version == version
         ):
             self._met_again = head
             return head
@@ -235,7 +236,6 @@ class FastLane(RepeatProtocol):
         target = find_target_of(self.url)
         if target is None:
             return None
-        version = self.parser.get_http_version()
         self._head = Head(method, self.url, version, self._raw, target=target, client=self.client)
         return self._head
 

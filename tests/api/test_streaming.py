@@ -31,7 +31,7 @@ HANDLER = """
     def handle(data, context):
         if data is None:
             return
-        order = data[0]["body"]
+        order = data[0]["body"] or {}
         for name, value in order.get("headers", {}).items():
             context.set_response_header(0, name, value)
         for number in range(order.get("pieces", 2)):
@@ -120,6 +120,17 @@ def test_streams_of_one_connection_follow_each_other(server: Runner) -> None:
     first, _, second = body.partition(b"HTTP/1.1 200")
     assert first == b"1\r\n1\r\n1\r\n1\r\n3\r\nend\r\n0\r\n\r\n"
     assert second.endswith(b"1\r\n2\r\n1\r\n2\r\n3\r\nend\r\n0\r\n\r\n")
+
+
+def test_an_old_client_behind_a_new_one_is_sent_no_chunks(server: Runner) -> None:
+    """A proxy may send both over one connection, and nothing else differs."""
+    head = b"POST /predictions/stream HTTP/%s\r\nConnection: keep-alive\r\n\r\n"
+    with connect(server.url) as wire:
+        wire.send(head % b"1.1" + head % b"1.0")
+        data = b""
+        while piece := wire.socket.recv(65536):
+            data += piece
+    assert data.endswith(b"connection: close\r\n\r\nababend"), data
 
 
 def test_a_client_that_is_slow_holds_its_worker(server: Runner, tmp_path: Path) -> None:
