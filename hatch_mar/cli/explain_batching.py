@@ -21,6 +21,9 @@ _TIMEOUT = 30.0
 _BAR = 40
 """Columns of the longest bar."""
 _NOT_FOUND = 404
+_TOKEN_VARIABLE = "HATCH_MAR_MANAGEMENT_TOKEN"  # noqa: S105 - the name of a variable
+_PARTS = {"modelName", "limits", "seen", "batchSizes", "cost", "counts", "why", "suggestions"}
+"""What tells the answer from that of some other server."""
 _COUNTS = {
     "batches": "batches answered",
     "failedBatches": "batches failed",
@@ -68,7 +71,8 @@ def _ask(url: str, model: str, version: str | None) -> dict[str, Any]:
         TargetError: nobody is there, or the model is not.
         HatchMarError: the answer is another one than was asked for.
     """
-    from urllib.error import HTTPError, URLError  # noqa: PLC0415 - see hatch_mar.cli
+    from http.client import HTTPException  # noqa: PLC0415 - see hatch_mar.cli
+    from urllib.error import HTTPError  # noqa: PLC0415 - see hatch_mar.cli
     from urllib.request import Request, urlopen  # noqa: PLC0415 - see hatch_mar.cli
 
     if not url.startswith(("http://", "https://")):
@@ -76,22 +80,37 @@ def _ask(url: str, model: str, version: str | None) -> dict[str, Any]:
     parts = [model, version, "batching"] if version else [model, "batching"]
     path = "/".join(quote(part, safe="") for part in parts)
     address = f"{url.rstrip('/')}/models/{path}"
-    token = os.environ.get("HATCH_MAR_MANAGEMENT_TOKEN")
-    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    headers = _authorize()
     try:
         with urlopen(Request(address, headers=headers), timeout=_TIMEOUT) as answer:  # noqa: S310 - http, see above
             text = answer.read()
     except HTTPError as error:
         raise _refusal(address, error.code, error.read()) from error
-    except (URLError, OSError) as error:
+    except (OSError, HTTPException, ValueError) as error:  # the last two: no URL, no HTTP
         reason = getattr(error, "reason", error)
         raise TargetError(
-            f"{url}: no runner answers there ({reason}); name its management address with --url"
+            f"{url}: no runner answers there ({visible(str(reason))}); "
+            "name its management address with --url"
         ) from error
     found = _read_object(text)
-    if "why" not in found:
+    if not found.keys() >= _PARTS:
         raise HatchMarError(f"{address}: that is no management API of a hatch-mar runner")
     return found
+
+
+def _authorize() -> dict[str, str]:
+    """Return the header that management asks for off loopback.
+
+    Raises:
+        HatchMarError: the token cannot be in a header; it is not shown.
+    """
+    token = os.environ.get(_TOKEN_VARIABLE, "")
+    if not (token.isascii() and token.isprintable()):
+        raise HatchMarError(
+            f"{_TOKEN_VARIABLE}: holds a line break or another character that no header may hold; "
+            "set it to the runner's token"
+        )
+    return {"Authorization": f"Bearer {token}"} if token else {}
 
 
 def _refusal(address: str, status: int, text: bytes) -> HatchMarError:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import socket
 import subprocess
 import sys
+import threading
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -87,6 +90,56 @@ def test_what_is_no_url() -> None:
     result = run("echo", "--url", "localhost:8081", "--json")
     assert result.returncode == 6
     assert "no URL of a runner" in json.loads(result.stdout)["problems"][0]["message"]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://127.0.0.1:abc",
+        "http://[",
+        "http://127.0.0.1 x",
+        "http://" + 80 * "a" + ".x",
+    ],
+)
+def test_what_is_nearly_a_url(url: str) -> None:
+    result = run("echo", "--url", url)
+    assert result.returncode == 6
+    assert result.stderr.startswith(f"hatch-mar: {url}: no runner answers there")
+    assert len(result.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        (b"SSH-2.0-OpenSSH\r\n", "no runner answers there"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{", "no runner answers there"),
+        (b'HTTP/1.1 200 OK\r\n\r\n{"why": []}', "no management API of a hatch-mar runner"),
+    ],
+    ids=["no HTTP", "cut off", "another document"],
+)
+def test_somebody_who_says_something_else(said: bytes, words: str) -> None:
+    def speak(listener: socket.socket) -> None:
+        connection, _ = listener.accept()
+        with connection:
+            connection.recv(65_536)
+            connection.sendall(said)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        speaker = threading.Thread(target=speak, args=(listener,))
+        speaker.start()
+        result = run("echo", "--url", f"http://127.0.0.1:{listener.getsockname()[1]}")
+        speaker.join()
+    assert result.returncode in {1, 6}
+    assert words in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_token_that_no_header_holds() -> None:
+    env = {**os.environ, "HATCH_MAR_MANAGEMENT_TOKEN": "secret\nX"}
+    result = run("echo", "--url", "http://127.0.0.1:9", env=env)
+    assert result.returncode == 1
+    assert result.stderr.startswith("hatch-mar: HATCH_MAR_MANAGEMENT_TOKEN: holds a line break")
+    assert "secret" not in result.stderr
 
 
 def test_somebody_else_is_there(runner: Runner) -> None:
