@@ -3,9 +3,10 @@
 What is kept is code alone. The weights stay where they are and are given to the code when it is
 loaded, so that a package is small, and the workers of a model still share their pages.
 
-That code does not look at the shapes that it is given: it would read beyond the end of a tensor
-that is smaller than the one it was compiled for. What a client sends is its own choice, so every
-input is compared with what was compiled, and runs through the model as it was if it differs.
+That code looks neither at the shapes that it is given nor at how they lie in memory: it would read
+beyond the end of a tensor that is smaller than the one it was compiled for. What a client sends is
+its own choice, so every input is compared with what was compiled, and runs through the model as it
+was if it differs.
 """
 
 # ruff: noqa: ANN401 - models and tensors are torch's, which is untyped here
@@ -27,6 +28,7 @@ import torch._inductor
 from torch.utils import _pytree as pytree
 
 from hatch_mar.model.cuda.kept import describe_device, directory_of, fingerprint, make_once
+from hatch_mar.model.cuda.precision import IMAGES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -53,6 +55,8 @@ class Shape:
     """`cpu` or `cuda`."""
     sizes: tuple[int | str, ...]
     """A number, or a name that stands for the same number in every input."""
+    layout: Any
+    """The `torch.memory_format`."""
 
 
 class AheadModel:
@@ -86,6 +90,8 @@ class AheadModel:
             return False
         if value.device.type != wanted.device or value.dim() != len(wanted.sizes):
             return False
+        if not value.is_contiguous(memory_format=wanted.layout):
+            return False
         for size, expected in zip(value.shape, wanted.sizes, strict=True):
             if isinstance(expected, str):
                 least, most = self._limits[expected]
@@ -111,7 +117,7 @@ def compile_module(model: Any, batch: Any, device: Any) -> AheadModel:
             model, args, kwargs, dynamic_shapes=_free_the_rows(args, kwargs)
         )
     # A size that may vary is at least two to `torch.export`; the code that comes of it takes one.
-    ahead = _compile_or_find(program, model, device, least=1)
+    ahead = _compile_or_find(program, model, device, (args, kwargs), least=1)
     _compare(ahead, model, args, kwargs)
     return ahead
 
@@ -122,20 +128,24 @@ def compile_program(program: ExportedProgram, device: Any) -> AheadModel:
     Raises:
         Exception: torch cannot compile it, or what comes of it answers otherwise.
     """
-    ahead = _compile_or_find(program, model := program.module(), device, least=2)
-    _compare(ahead, model, *program.example_inputs)
+    model, example = program.module(), program.example_inputs
+    ahead = _compile_or_find(program, model, device, example, least=2)
+    _compare(ahead, model, *example)
     return ahead
 
 
 def _compile_or_find(
-    program: ExportedProgram, model: Any, device: Any, *, least: int
+    program: ExportedProgram, model: Any, device: Any, example: Any, *, least: int
 ) -> AheadModel:
-    """Compile `program`, or find what was kept of it; a size that is free may be `least`."""
+    """Compile `program`, or find what was kept of it; a size that is free may be `least`.
+
+    `example` is what it was exported with, positional and keyword arguments.
+    """
     limits = {
         str(name): (least if bounds.lower == 2 else int(bounds.lower), _as_size(bounds.upper))  # noqa: PLR2004
         for name, bounds in program.range_constraints.items()
     }
-    inputs = _shapes_of(program, limits)
+    inputs = _shapes_of(program, limits, pytree.tree_leaves(example))
     facts = {"code": _digest(program), "settings": _SETTINGS, **describe_device(device)}
     package = directory_of("aotinductor") / f"{fingerprint(facts)}.pt2"
     started = time.monotonic()
@@ -147,23 +157,38 @@ def _compile_or_find(
     return AheadModel(_load(package, program, device), model, inputs, limits)
 
 
-def _shapes_of(program: ExportedProgram, limits: Mapping[str, Any]) -> list[Shape]:
-    """Return what the inputs of `program` may be, in their order.
+def _shapes_of(
+    program: ExportedProgram, limits: Mapping[str, Any], examples: list[Any]
+) -> list[Shape]:
+    """Return what the inputs of `program`, which was exported with `examples`, may be, in order.
 
     Raises:
         ValueError: it takes something else than tensors whose sizes are free, or fixed.
     """
     values = {node.name: node.meta.get("val") for node in program.graph.nodes}
     shapes = []
-    for name in program.graph_signature.user_inputs:
+    for name, example in zip(program.graph_signature.user_inputs, examples, strict=True):
         value = values.get(str(name))
         if not isinstance(value, torch.Tensor):
             raise ValueError(f"its input {name!r} is not a tensor")  # noqa: TRY004 - no caller's
         if any(str(size) not in limits for size in value.shape if not isinstance(size, int)):
             raise ValueError(f"its input {name!r} has a size that depends on another one")
         sizes = tuple(size if isinstance(size, int) else str(size) for size in value.shape)
-        shapes.append(Shape(dtype=value.dtype, device=value.device.type, sizes=sizes))
+        layout = _find_layout(example)
+        if layout is None:
+            raise ValueError(f"its input {name!r} lies in memory in an order of its own")
+        shapes.append(
+            Shape(dtype=value.dtype, device=value.device.type, sizes=sizes, layout=layout)
+        )
     return shapes
+
+
+def _find_layout(tensor: Any) -> Any:
+    """Return the memory format of `tensor`; None if it has none of the two that there are."""
+    if tensor.is_contiguous():
+        return torch.contiguous_format
+    is_last = tensor.dim() == IMAGES and tensor.is_contiguous(memory_format=torch.channels_last)
+    return torch.channels_last if is_last else None
 
 
 def _as_size(bound: Any) -> int:
@@ -223,13 +248,21 @@ def _digest(program: ExportedProgram) -> str:
     digest.update(str(program.graph_signature).encode())
     digest.update(str(program.range_constraints).encode())
     for node in program.graph.nodes:
-        digest.update(repr(node.meta.get("val")).encode())
+        value = node.meta.get("val")
+        digest.update(f"{value!r}{_strides_of(value)}".encode())
     for name, value in sorted({**program.state_dict, **program.constants}.items()):
         kind = getattr(value, "dtype", type(value)), getattr(value, "shape", ())
-        digest.update(f"{name}{kind}{getattr(value, 'device', '')}".encode())
+        place = getattr(value, "device", "")
+        digest.update(f"{name}{kind}{place}{_strides_of(value)}".encode())
         if isinstance(value, torch.Tensor) and value.numel() <= _SHORT:
             digest.update(repr(value.detach().cpu().tolist()).encode())
     return digest.hexdigest()
+
+
+def _strides_of(value: Any) -> str:
+    """Return what `repr` does not say of a tensor: the code depends on it."""
+    strided = isinstance(value, torch.Tensor) and value.layout is torch.strided
+    return str(value.stride()) if strided else ""
 
 
 def _as_arguments(batch: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:

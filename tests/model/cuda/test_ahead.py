@@ -143,3 +143,35 @@ def test_what_answers_otherwise_is_refused() -> None:
 
     with pytest.raises(AssertionError, match="not close"):
         compile_module(Noise().eval(), torch.ones(2, 16), CPU)
+
+
+class Convolution(torch.nn.Module):
+    """Reads its input in every direction."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.layer = torch.nn.Conv2d(3, 40, 3)
+
+    def forward(self, images: Any) -> Any:
+        return self.layer(images).relu().sum((2, 3)) + images[:, :1, 0, 1].sin()
+
+
+def test_what_lies_otherwise_in_memory_never_reaches_the_code() -> None:
+    """Nor does it look at strides: it would answer something else, or read what is not there."""
+    model = Convolution().eval()
+    ahead = compile_module(model, torch.randn(2, 3, 8, 8), CPU)
+    wide = torch.randn(2, 3, 8, 16)
+    for batch in (wide[..., ::2], wide[..., :8].contiguous(memory_format=torch.channels_last)):
+        assert not ahead.takes(batch)
+        torch.testing.assert_close(ahead(batch), model(batch))
+
+
+def test_each_layout_has_its_own_code() -> None:
+    model, last = Convolution().eval(), torch.channels_last
+    compile_module(model, torch.randn(2, 3, 8, 8), CPU)
+    other = Convolution().eval().to(memory_format=last)  # type: ignore[call-overload]
+    batch = torch.randn(2, 3, 8, 8).contiguous(memory_format=last)
+    ahead = compile_module(other, batch, CPU)
+    assert ahead.takes(batch)
+    torch.testing.assert_close(ahead(batch), model(batch), rtol=1e-3, atol=1e-3)
