@@ -475,7 +475,37 @@ def test_a_model_that_was_compiled_ahead_of_time(
         program = torch.export.export(layer.eval(), example, dynamic_shapes=({0: rows},))
         package = str(saved / "compiled.pt2")
         torch._inductor.aoti_compile_and_package(program, package_path=package)
-    assert bodies(open_saved("compiled.pt2"), ask, [1.0, 2.0], [1.0, 2.0]) == [EXPECTED] * 2
+    model = open_saved("compiled.pt2")
+    assert bodies(model, ask, [1.0, 2.0], [1.0, 2.0]) == [EXPECTED] * 2
+    assert bodies(model, ask, [1.0, 2.0]) == [EXPECTED]  # to the code, one is less than it may be
+
+
+class Squares(torch.nn.Module):  # type: ignore[misc]  # torch is Any here
+    """Compiled, it is a loop of its own over the memory that it is given."""
+
+    def forward(self, numbers: Any) -> Any:
+        return numbers * numbers + 1
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
+def test_compiled_code_is_not_given_what_it_would_read_beyond(
+    open_saved: Any, saved: Path, ask: Ask
+) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        rows = torch.export.Dim("rows", min=1, max=64)
+        example = (torch.zeros(2, 4),)
+        program = torch.export.export(Squares(), example, dynamic_shapes=({0: rows},))
+        package = str(saved / "squares.pt2")
+        torch._inductor.aoti_compile_and_package(program, package_path=package)
+    model = open_saved("squares.pt2")
+    assert bodies(model, ask, [0.0, 1.0, 2.0, 3.0]) == [[1, 2, 5, 10]]
+    for wrong in ([1.0], [1.0] * 5, [1] * 4):
+        for count in (1, 2):
+            answers = model.predict([ask(json.dumps(wrong).encode())] * count)
+            assert [answer.status for answer in answers] == [503] * count
+    assert bodies(model, ask, [0.0, 1.0, 2.0, 3.0]) == [[1, 2, 5, 10]]
 
 
 @pytest.mark.slow
@@ -494,7 +524,9 @@ def test_a_library_that_was_compiled_ahead_of_time(
             dynamic_shapes=({0: rows},),
             options={"aot_inductor.output_path": str(saved / "compiled.so")},
         )
-    assert bodies(open_saved("compiled.so"), ask, [1.0, 2.0], [1.0, 2.0]) == [EXPECTED] * 2
+    model = open_saved("compiled.so")
+    assert bodies(model, ask, [1.0, 2.0], [1.0, 2.0]) == [EXPECTED] * 2
+    assert bodies(model, ask, [1.0, 2.0]) == [EXPECTED]
 
 
 def test_a_library_that_is_none(open_saved: Any, saved: Path) -> None:
