@@ -29,7 +29,7 @@ from hatch_mar.model.faults import Fault, PredictionException, classify
 from hatch_mar.model.tracebacks import summarise
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from hatch_mar.model.context import Context
     from hatch_mar.model.cuda.layer import Layer
@@ -167,7 +167,7 @@ class Pipeline:
         slot, layer = batch.slot, self._layer
         batch.away = threading.get_ident() != self._home
         rows = self._model.make_rows(batch.requests)
-        spread = map if self._pool is None else self._pool.map
+        spread = map if self._pool is None else self._spread
         with layer.on(self._copies), self._torch.set_grad_enabled(self._grad):
             batch.batch = slot.upload(batch.steps.prepare(rows, spread))
             slot.uploaded.record(self._copies)
@@ -177,6 +177,8 @@ class Pipeline:
         slot, layer = batch.slot, self._layer
         stream = layer.current()
         slot.uploaded.wait(stream)
+        for tensor in filter(layer.holds, list_tensors(batch.batch)):
+            layer.keep(tensor, stream)  # a model may hold its input until it has the next one
         output = batch.steps.infer(batch.batch)
         slot.computed.record(stream)
         slot.computed.wait(self._results)
@@ -254,6 +256,16 @@ class Pipeline:
                     self._layer.synchronize()
                 batch.slot.in_use = False
             batch.batch = batch.output = None
+
+    def _spread(self, function: Callable[[Any], Any], items: Iterable[Any]) -> Iterable[Any]:
+        """Do as `map` in our threads; what they ask of the device is done before it is copied."""
+        assert self._pool is not None
+
+        def call(item: Any) -> Any:
+            with self._layer.on(self._copies), self._torch.set_grad_enabled(self._grad):
+                return function(item)
+
+        return self._pool.map(call, items)
 
     def _download(self, tensor: Any) -> Any:
         host = self._layer.pin(tensor)

@@ -145,7 +145,7 @@ def test_what_answers_otherwise_is_refused() -> None:
         compile_module(Noise().eval(), torch.ones(2, 16), CPU)
 
 
-class Convolution(torch.nn.Module):
+class Convolution(torch.nn.Module):  # type: ignore[misc, name-defined]
     """Reads its input in every direction."""
 
     def __init__(self) -> None:
@@ -170,7 +170,7 @@ def test_what_lies_otherwise_in_memory_never_reaches_the_code() -> None:
 def test_each_layout_has_its_own_code() -> None:
     model, last = Convolution().eval(), torch.channels_last
     compile_module(model, torch.randn(2, 3, 8, 8), CPU)
-    other = Convolution().eval().to(memory_format=last)  # type: ignore[call-overload]
+    other = Convolution().eval().to(memory_format=last)
     batch = torch.randn(2, 3, 8, 8).contiguous(memory_format=last)
     ahead = compile_module(other, batch, CPU)
     assert ahead.takes(batch)

@@ -453,6 +453,40 @@ def test_threads_decode_the_samples_of_one_batch(open_model: Open, ask: Ask) -> 
     assert say(stages.finish(passage)) == [[2], [4]]
 
 
+def test_what_threads_ask_of_the_device_comes_before_the_copy(open_model: Open, ask: Ask) -> None:
+    """A preprocess function may compute on the device: samples are collated on another stream."""
+    model, stages, layer = open_model(FACTORY, batch_size=2, config={"cuda": {"decodeThreads": 2}})
+    learn(model, ask)
+    asked = []
+
+    class Gate:
+        def wait(self, _: float) -> bool:
+            asked.append((layer.current().name, torch.is_grad_enabled()))
+            return True
+
+    handler = sys.modules["handler"]
+    handler.gates.update({"pre 1": Gate(), "pre 2": Gate()})
+    passage = stages.begin([ask(body(1)), ask(body(2))])
+    stages.prepare(passage)
+    (upload,) = layer.list_asked("upload")
+    assert asked == [(upload.stream, False)] * 2
+    stages.compute(passage)
+    assert say(stages.finish(passage)) == [[2], [4]]
+
+
+def test_what_a_model_keeps_of_its_input_is_not_used_again_too_soon(
+    open_model: Open, ask: Ask
+) -> None:
+    """It lets go of that in the next batch, when the device may be at the one before still."""
+    model, stages, layer = open_model(FACTORY)
+    learn(model, ask)
+    passage = stages.begin([ask(body(1))])
+    stages.prepare(passage)
+    stages.compute(passage)
+    assert ("keep", "default") in layer.list_asked("keep")
+    assert say(stages.finish(passage)) == [[2]]
+
+
 def test_threads_prepare_several_batches_of_a_handler(open_model: Open) -> None:
     _, stages, _ = open_model(HANDLER, config={"cuda": {"decodeThreads": 3}})
     assert (stages.threads, stages.batches) == (3, 5)
