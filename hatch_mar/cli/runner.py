@@ -13,6 +13,7 @@ from hatch_mar.cli.launcher import Launcher
 from hatch_mar.cli.logs import make_logs
 from hatch_mar.errors import HatchMarError
 from hatch_mar.serve import Service, ServiceSettings
+from hatch_mar.serve.allocation import keep_freed_memory
 from hatch_mar.serve.metrics.config import DEFAULT, list_declared
 from hatch_mar.serve.metrics.log import EventMetrics, make_metrics
 
@@ -211,6 +212,7 @@ class Runner:
                 # What is here now stays: looking through it for garbage would only make a request
                 # wait, some tens of milliseconds at a time.
                 gc.freeze()
+                keep_freed_memory()
                 self._save("startup")
             await stopping
         finally:

@@ -34,7 +34,7 @@ from hatch_mar.serve import shared
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
 Buffer = bytes | bytearray | memoryview
 
@@ -79,16 +79,19 @@ def _check(length: int, kind: int) -> int:
     return (length ^ length >> 8 ^ length >> 16 ^ length >> 24 ^ kind * 29 ^ 0xA5) & 0xFF
 
 
-def encode_frame(kind: Kind, pieces: Iterable[Buffer] = ()) -> bytes:
+def encode_frame(kind: Kind, pieces: Sequence[Buffer] = ()) -> bytes:
     """Join `pieces` into one frame.
 
     Raises:
         ChannelError: it would be larger than 4 GiB.
     """
-    payload = b"".join(pieces)
-    if len(payload) > MAX_PAYLOAD:
-        raise ChannelError(f"a frame of {len(payload)} bytes is too large")
-    return _FRAME.pack(len(payload), kind, _check(len(payload), kind)) + payload
+    length = sum(map(len, pieces))
+    if length > MAX_PAYLOAD:
+        raise ChannelError(f"a frame of {length} bytes is too large")
+    frame = b"".join((_FRAME.pack(length, kind, _check(length, kind)), *pieces))
+    if len(frame) != _FRAME.size + length:  # a view whose items are wider than bytes
+        return encode_frame(kind, (frame[_FRAME.size :],))
+    return frame
 
 
 def encode_json(kind: Kind, value: object) -> bytes:

@@ -19,6 +19,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from hatch_mar.errors import HatchMarError
+from hatch_mar.serve.allocation import keep_freed_memory
 from hatch_mar.serve.frames import Frame, FrameReader, Kind, decode_json, encode_json, receive
 from hatch_mar.serve.worker.loop import DeviceLostError, Loop
 from hatch_mar.serve.worker_logs import set_up_logging, tell_requests
@@ -181,6 +182,7 @@ def prepare_process(parent: int) -> None:
         signal.signal(number, lambda *_: None)
     spare_children()
     die_with_door(parent)
+    keep_freed_memory()
     # What a handler prints is worth reading when it is printed, also through a pipe.
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     set_up_logging()
