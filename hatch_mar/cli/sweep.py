@@ -10,6 +10,7 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from hatch_mar.cli.trial import own_stdout, prepare_trial
+from hatch_mar.errors import RequestError
 from hatch_mar.model.golden import describe_failure, make_request
 from hatch_mar.serve import Service, ServiceSettings, make_root, remove_rundirs
 from hatch_mar.serve.batching.costs import Fit, fit_cost
@@ -159,7 +160,12 @@ async def _sweep(
         # Requests of one turn of the loop leave together: an idle worker takes them as one batch.
         before = record.count
         ask = (service.predict(deployment.name, deployment.version, each) for each in requests)
-        responses = await asyncio.wait_for(asyncio.gather(*ask), LONGEST)
+        try:
+            responses = await asyncio.wait_for(asyncio.gather(*ask), LONGEST)
+        except TimeoutError:
+            return [], f"a batch of {size}: no answer within {LONGEST:g} seconds"
+        except RequestError as error:  # refused: sequences have small queues, for one
+            return [], f"a batch of {size}: {error}"
         failure = _find_failure(responses)
         if failure:
             return [], f"a batch of {size}: {failure}"
