@@ -8,26 +8,21 @@ import ast
 import copy
 import inspect
 import os
-import textwrap
-from typing import TYPE_CHECKING, Any
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hatch_mar.model import profiling
 from hatch_mar.model.base_handler import BaseHandler
+from hatch_mar.model.cuda.writes import find_root, find_write, look_up, read_source, resolve
 from hatch_mar.model.factory import FactoryHandler
 from hatch_mar.model.tracebacks import summarise
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
 STEPS = ("preprocess", "postprocess")
 """The author's steps that run beside those of other batches."""
-MUTATORS = frozenset(
-    {
-        *("add", "append", "appendleft", "clear", "extend", "insert", "pop", "popitem", "popleft"),
-        *("put", "remove", "setdefault", "update"),
-    }
-)
-"""Methods that change what they are called on."""
 
 
 def find_obstacle(
@@ -66,7 +61,10 @@ def find_risk(handler: BaseHandler | FactoryHandler) -> str | None:
             return f"its `{name}` is not that of its class"
     if not _is_ours(type(handler).inference):
         return "it has an `inference` of its own"
-    return next(_find_state(type(handler)), None)
+    for name in STEPS:
+        if not inspect.isfunction(inspect.unwrap(getattr(type(handler), name))):
+            return f"its `{name}` is no function"
+    return next(_find_state(handler), None)
 
 
 def count_processors() -> int:
@@ -74,103 +72,97 @@ def count_processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _find_state(kind: type) -> Iterator[str]:
-    """Yield what the steps of `kind`, and the methods that they call, may leave behind."""
-    waiting, seen = list(STEPS), set(STEPS)
+def _find_state(handler: BaseHandler) -> Iterator[str]:
+    """Yield what the steps of `handler`, and what of its author's they call, may leave behind."""
+    bases = [base for base in type(handler).__mro__ if not _is_ours(base)]
+    home = {base.__module__.partition(".")[0] for base in bases} - {"builtins"}
+    waiting = [visit for name in STEPS for visit in _list_methods(handler, name)]
+    seen = set()
     while waiting:
-        name = waiting.pop()
-        for function, bound in _list_functions(kind, name):
-            ours, tree = _is_ours(function), _read(function)
-            if tree is None:
-                yield f"the source of `{name}` cannot be read"
-                continue
-            flaw = None if ours else find_write(tree, bound=bound)
+        visit = waiting.pop()
+        key = visit.function, visit.given, id(visit.owner)
+        if key in seen:
+            continue
+        seen.add(key)
+        tree, scope = read_source(visit.function), look_up(visit.function)
+        if tree is None:
+            yield f"the source of `{visit.name}` cannot be read"
+            continue
+        if not _is_ours(visit.function):
+            flaw = find_write(tree, bound=visit.bound, given=visit.given, scope=scope)
             if flaw is not None:
-                yield f"`{name}` {flaw}"
+                yield f"`{visit.name}` {flaw}"
+            waiting += _list_called(visit, tree, scope, home)
+        if visit.owner is not None:
             used = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
-            waiting += used - seen
-            seen |= used
+            waiting += [
+                each
+                for name in used
+                for each in _list_methods(visit.owner, name)
+                if visit.owner is handler or _is_authors(each.function, home)
+            ]
 
 
-def find_write(tree: ast.FunctionDef | ast.AsyncFunctionDef, *, bound: bool = True) -> str | None:
-    """Return how a method may keep something beyond its end; None if it does not.
+class _Visit(NamedTuple):
+    """A function to read."""
 
-    It changes what hangs on `self`, or hands `self` to somebody who might. One that is not `bound`
-    has no `self`.
-    """
-    arguments = [*tree.args.posonlyargs, *tree.args.args]
-    own = arguments[0].arg if arguments and bound else ""
-    roots = {own, *_list_aliases(tree, own)} - {""}
-    passed = {
-        id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Attribute | ast.Subscript)
-    }
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Global | ast.Nonlocal):
-            return f"writes to the global {node.names[0]!r}"
-        if isinstance(node, ast.Attribute | ast.Subscript) and _find_root(node) in roots:
-            if not isinstance(node.ctx, ast.Load):
-                return f"changes `{ast.unparse(node)}`"
-            if isinstance(node, ast.Attribute) and node.attr == "__dict__":
-                return f"uses `{ast.unparse(node)}`"
-        if isinstance(node, ast.Call) and _mutates(node.func, own, roots):
-            return f"changes `{ast.unparse(node.func.value)}`"  # type: ignore[attr-defined]
-        is_own = isinstance(node, ast.Name) and node.id == own and id(node) not in passed
-        if own and is_own and not _is_for_super(tree, node):
-            return f"gives `{own}` away"
-    return None
+    name: str
+    function: Any
+    owner: Any = None
+    """What its `self` is."""
+    bound: bool = False
+    given: bool = False
+    """Whether it is given something of a `self`."""
 
 
-def _mutates(called: ast.expr, own: str, roots: set[str]) -> bool:
-    """Tell whether a call of `called` is one of a mutating method of something that `self` has."""
-    if not isinstance(called, ast.Attribute) or called.attr not in MUTATORS:
-        return False
-    owner = called.value
-    return _find_root(owner) in roots and not (isinstance(owner, ast.Name) and owner.id == own)
-
-
-def _list_aliases(tree: ast.AST, own: str) -> Iterator[str]:
-    """Yield the local names of what hangs on `self`."""
-    for node in ast.walk(tree) if own else ():
-        if isinstance(node, ast.Assign) and _find_root(node.value) == own:
-            yield from (each.id for each in node.targets if isinstance(each, ast.Name))
-
-
-def _find_root(node: ast.expr) -> str:
-    """Return `self` for `self.a.b[0]`; empty if that begins with no name."""
-    while isinstance(node, ast.Attribute | ast.Subscript):
-        node = node.value
-    return node.id if isinstance(node, ast.Name) else ""
-
-
-def _is_for_super(tree: ast.AST, name: ast.AST) -> bool:
-    """Tell whether `name` is an argument of `super(...)`."""
-    calls = (node for node in ast.walk(tree) if isinstance(node, ast.Call))
-    return any(
-        isinstance(call.func, ast.Name) and call.func.id == "super" and name in call.args
-        for call in calls
-    )
-
-
-def _list_functions(kind: type, name: str) -> Iterator[tuple[Any, bool]]:
-    """Yield what the classes of a handler define as `name`, if it is code, and if it has `self`."""
-    for base in kind.__mro__:
+def _list_methods(owner: Any, name: str) -> Iterator[_Visit]:
+    """Yield what the classes of `owner` define as `name`, if it is code, with what wraps it."""
+    for base in type(owner).__mro__:
         value: Any = vars(base).get(name)
         bound = not isinstance(value, staticmethod)
         value = getattr(value, "fget", None) or getattr(value, "func", None) or value
-        value = inspect.unwrap(getattr(value, "__func__", value))
-        if inspect.isfunction(value):
-            yield value, bound
+        value = getattr(value, "__func__", value)
+        while value is not None:
+            inner = getattr(value, "__wrapped__", None)
+            if inspect.isfunction(value) and (inner is None or not _is_ours(value)):
+                yield _Visit(name, value, owner, bound)
+            value = inner
 
 
-def _is_ours(function: Any) -> bool:
-    return (getattr(function, "__module__", "") or "").startswith("hatch_mar.")
+def _list_called(
+    visit: _Visit,
+    tree: ast.FunctionDef | ast.AsyncFunctionDef,
+    scope: Callable[[str], Any],
+    home: set[str],
+) -> Iterator[_Visit]:
+    """Yield the author's functions that one of them calls, and methods of what hangs on `self`."""
+    arguments = [*tree.args.posonlyargs, *tree.args.args]
+    own = [each.arg for each in arguments[:1]] if visit.bound else []
+    for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
+        called = call.func
+        function = inspect.unwrap(resolve(called, scope))
+        if inspect.isfunction(function) and _is_authors(function, home):
+            values = [*call.args, *(keyword.value for keyword in call.keywords)]
+            given = any(find_root(value) in own for value in values)
+            yield _Visit(function.__name__, function, given=given)
+        parts = ast.unparse(called).split(".")
+        if visit.owner is not None and parts[:1] == own and len(parts) in (2, 3):
+            value = inspect.getattr_static(visit.owner, parts[1], None)
+            for name in parts[2:] or ("__call__", "forward"):
+                found = _list_methods(value, name)
+                yield from (each for each in found if _is_authors(each.function, home))
 
 
-def _read(function: Any) -> ast.FunctionDef | ast.AsyncFunctionDef | None:
-    """Return the source of `function`; None if it has none that is a definition."""
-    try:
-        body = ast.parse(textwrap.dedent(inspect.getsource(function))).body
-    except (OSError, TypeError, SyntaxError):
-        return None
-    is_definition = len(body) == 1 and isinstance(body[0], ast.FunctionDef | ast.AsyncFunctionDef)
-    return body[0] if is_definition else None  # type: ignore[return-value]
+def _is_authors(value: Any, home: set[str]) -> bool:
+    """Tell whether a class or function is of the packages `home`, or of a file in the archive."""
+    name: str = getattr(value, "__module__", "") or ""
+    if name.partition(".")[0] in home:
+        return True
+    file = getattr(sys.modules.get(name), "__file__", None)
+    if file is None or _is_ours(value) or "site-packages" in file:
+        return False
+    return Path(file).absolute().is_relative_to(Path.cwd())
+
+
+def _is_ours(value: Any) -> bool:
+    return (getattr(value, "__module__", "") or "").startswith("hatch_mar.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import textwrap
 from typing import Any
 
@@ -11,7 +12,8 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from hatch_mar.model.base_handler import BaseHandler  # noqa: E402 - it needs torch
-from hatch_mar.model.cuda.safety import find_obstacle, find_risk, find_write  # noqa: E402
+from hatch_mar.model.cuda.safety import find_obstacle, find_risk  # noqa: E402
+from hatch_mar.model.cuda.writes import find_write  # noqa: E402
 from hatch_mar.model.handlers.image_classifier import ImageClassifier  # noqa: E402
 from hatch_mar.model.handlers.object_detector import ObjectDetector  # noqa: E402
 from hatch_mar.model.handlers.text_classifier import TextClassifier  # noqa: E402
@@ -47,6 +49,17 @@ def look_at(source: str) -> str | None:
         ("remember(self)", "gives `self` away"),
         ("return dict(self.__dict__)", "uses `self.__dict__`"),
         ("global sizes\n    sizes = 1", "writes to the global 'sizes'"),
+        ("self.buffer.copy_(data)", "changes `self.buffer`"),
+        ("self.buffer[:2].fill_(0)", "changes `self.buffer[:2]`"),
+        ("torch.add(data, 1, out=self.buffer)", "changes `self.buffer`"),
+        ("heapq.heappush(self.heap, data)", "changes `self.heap`"),
+        ("sizes: list = self.sizes\n    sizes.sort()", "changes `sizes`"),
+        ("a, sizes = 1, self.sizes\n    sizes.sort()", "changes `sizes`"),
+        ("sizes = self.sizes or []\n    sizes += [1]", "changes `sizes`"),
+        ("for row in self.rows.values():\n        row['x'] = 1", "changes `row['x']`"),
+        ("SEEN.append(data)", "changes `SEEN`"),
+        ("SEEN['last'] = data", "changes `SEEN['last']`"),
+        ("Handler.last = data", "changes `Handler.last`"),
     ],
 )
 def test_what_outlives_a_step_is_seen(body: str, said: str) -> None:
@@ -125,6 +138,129 @@ def test_methods_that_the_steps_call_are_read_too() -> None:
     assert find_risk(Deep()) == "`read` changes `self.last`"
     assert find_risk(Hidden()) == "`_read_image` changes `self.last`"
     assert find_risk(Derived()) == "`size` changes `self.asked`"
+
+
+SEEN: list[Any] = []
+
+
+def remember(row: Any) -> Any:
+    SEEN.append(row)
+    return row
+
+
+def fill(buffer: Any, row: Any) -> Any:
+    buffer.data[0] = row
+    return buffer
+
+
+def counted(function: Any) -> Any:
+    calls: list[Any] = []
+
+    @functools.wraps(function)
+    def count(*args: Any) -> Any:
+        calls.append(args)
+        return function(*args)
+
+    return count
+
+
+class Telling(Plain):
+    """Has a function keep something."""
+
+    def read(self, row: Any) -> Any:
+        return remember(row)
+
+
+class Filling(Plain):
+    """Gives something of its own to a function that changes it."""
+
+    buffer: Any = None
+
+    def read(self, row: Any) -> Any:
+        return fill(self.buffer, row)
+
+
+class Counting(Plain):
+    """Is wrapped in what counts its calls."""
+
+    @counted
+    def read(self, row: Any) -> Any:
+        return row
+
+
+class Tracker:
+    """Keeps the last row."""
+
+    def note(self, row: Any) -> Any:
+        self.last = row
+        return row
+
+
+class Tracking(Plain):
+    """Has an object that keeps something."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tracker = Tracker()
+
+    def read(self, row: Any) -> Any:
+        return self.tracker.note(row)
+
+
+class Defaulting(Plain):
+    """Keeps something in a default."""
+
+    def read(self, row: Any, seen: list[Any] = []) -> Any:  # noqa: B006 - that is the point
+        seen.append(row)
+        return row
+
+
+class Calling(Plain):
+    """Has a step that is an object."""
+
+    preprocess = functools.partial(remember)
+
+
+class Scale(torch.nn.Module):  # type: ignore[misc, name-defined]
+    """Keeps nothing of what goes through it."""
+
+    def forward(self, row: Any) -> Any:
+        return row * 2
+
+
+class Computing(Plain):
+    """Calls functions of modules that are named as methods that change something."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = Scale()
+
+    @torch.no_grad()  # type: ignore[untyped-decorator]
+    def read(self, row: Any) -> Any:
+        rows = [torch.add(self.scale(row), 1)]
+        rows.append(torch.nn.functional.relu_(rows[0]))
+        return clean(rows)
+
+
+def clean(rows: list[Any]) -> list[Any]:
+    rows.pop()
+    return rows
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        (Telling, "`remember` changes `SEEN`"),
+        (Filling, "`fill` changes `buffer.data[0]`"),
+        (Counting, "`read` changes `calls`"),
+        (Tracking, "`note` changes `self.last`"),
+        (Defaulting, "`read` changes `seen`"),
+        (Calling, "its `preprocess` is no function"),
+        (Computing, None),
+    ],
+)
+def test_what_the_steps_call_is_read_too(kind: type[BaseHandler], said: str | None) -> None:
+    assert find_risk(kind()) == said
 
 
 def test_a_step_without_source_is_a_risk() -> None:
