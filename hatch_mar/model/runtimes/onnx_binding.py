@@ -50,6 +50,11 @@ class BoundSession:
         binding, inputs = self._bind(tuple(names), feed)
         for name, array in feed.items():
             inputs[name].update_inplace(np.ascontiguousarray(array))
+        # What the last run put out would be taken for memory to write to, though what comes out now
+        # may have another shape: the number of objects that are found is no input's.
+        binding.clear_binding_outputs()
+        for name in names:
+            binding.bind_output(name, *self._place)
         self._session.run_with_iobinding(binding)
         return list(binding.copy_outputs_to_cpu())
 
@@ -61,17 +66,14 @@ class BoundSession:
             self._bindings.move_to_end(key)
             return found
         binding = self._session.io_binding()
-        kind, index = self._place
         inputs = {
             name: onnxruntime.OrtValue.ortvalue_from_shape_and_type(
-                array.shape, array.dtype.type, kind, index
+                array.shape, array.dtype.type, *self._place
             )
             for name, array in feed.items()
         }
         for name, value in inputs.items():
             binding.bind_ortvalue_input(name, value)
-        for name in names:
-            binding.bind_output(name, kind, index)
         self._bindings[key] = binding, inputs
         if len(self._bindings) > SHAPES_KEPT:
             self._bindings.popitem(last=False)

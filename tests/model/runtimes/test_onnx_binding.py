@@ -58,6 +58,18 @@ def test_answers_are_the_same_and_stay_so(lengths: list[int]) -> None:
             np.testing.assert_array_equal(got, expected)
 
 
+def test_outputs_may_be_of_another_shape_each_time() -> None:
+    """As those of a detector are: how much it finds is not said by the shape of its input."""
+    info, proto = onnx.helper.make_tensor_value_info, onnx.TensorProto
+    node = onnx.helper.make_node("NonZero", ["x"], ["y"])
+    bound = BoundSession(make_session("FLOAT", [node], [info("y", proto.INT64, [2, "n"])]), CPU)
+    for found in (1, 3, 0, 2):
+        batch = np.zeros((1, 4), np.float32)
+        batch[0, :found] = 1
+        (answer,) = bound.run(["y"], {"x": batch})
+        assert answer.tolist() == [[0] * found, [*range(found)]]
+
+
 def test_only_the_outputs_that_are_asked_for_come() -> None:
     batch = np.ones((2, 4), np.float32)
     answer = BoundSession(make_product(), CPU).run(["s"], {"x": batch})
