@@ -1,8 +1,9 @@
 """What was compiled for a device, kept for the next start.
 
-It lies in the cache beside the weights, `compiled/<kind>/<fingerprint>`, and is as trusted as they
-are: it is machine code that the user's own processes have written. A fingerprint covers all that
-the result depends on, so that a file is either right or has another name.
+It lies in the cache beside the weights, `compiled/<kind>/<fingerprint>`. It is machine code, which
+no digest vouches for: the directory has to be the user's own, and nobody else may write to it, also
+where several users share a cache. A fingerprint covers all that the result depends on, so that a
+file is either right or has another name.
 """
 
 from __future__ import annotations
@@ -11,15 +12,18 @@ import hashlib
 import json
 import os
 import platform
+import stat
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hatch_mar.weights.cache import default_directory
+from hatch_mar.weights.cache import CACHE_VARIABLE, default_directory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+
+_OF_OTHERS = stat.S_IWGRP | stat.S_IWOTH
 
 
 def fingerprint(facts: Mapping[str, Any]) -> str:
@@ -54,11 +58,26 @@ def directory_of(kind: str, environ: Mapping[str, str] = os.environ) -> Path:
 
     Raises:
         WeightsError: nobody has said where the cache is, and nothing does by itself.
-        OSError: it cannot be written.
+        OSError: it cannot be written, or others may put code there.
     """
-    directory = default_directory(environ) / "compiled" / kind
+    top = default_directory(environ) / "compiled"
+    top.mkdir(mode=stat.S_IRWXU, parents=True, exist_ok=True)
+    _refuse_foreign(top)
+    directory = top / kind
     directory.mkdir(parents=True, exist_ok=True)
     return directory
+
+
+def _refuse_foreign(directory: Path) -> None:
+    """Raise PermissionError unless `directory` is this user's, and no other's to write to."""
+    status, user = directory.stat(), os.geteuid() if hasattr(os, "geteuid") else None
+    if user is None or (status.st_uid == user and not status.st_mode & _OF_OTHERS):
+        return
+    flaw = f"belongs to user {status.st_uid}" if status.st_uid != user else "others may write to it"
+    raise PermissionError(
+        f"{directory}: {flaw}, and what lies there is run; make it your own (chmod go-w), or set "
+        f"{CACHE_VARIABLE} to another directory"
+    )
 
 
 def make_once(path: Path, make: Callable[[Path], None]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from typing import TYPE_CHECKING
 
@@ -41,6 +42,24 @@ def test_it_lies_in_the_cache(tmp_path: Path) -> None:
     directory = directory_of("aotinductor", {"HATCH_MAR_CACHE_DIR": str(tmp_path)})
     assert directory == tmp_path / "compiled" / "aotinductor"
     assert directory.is_dir()
+
+
+def test_nobody_else_may_put_code_there(tmp_path: Path) -> None:
+    environ = {"HATCH_MAR_CACHE_DIR": str(tmp_path)}
+    tmp_path.chmod(0o777)  # as where users share a cache
+    directory = directory_of("aotinductor", environ).parent
+    assert directory.stat().st_mode & 0o777 == 0o700
+    directory.chmod(0o770)
+    with pytest.raises(PermissionError, match="compiled: others may write to it, and what lies"):
+        directory_of("inductor", environ)
+
+
+def test_somebody_elses_code_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    environ, owner = {"HATCH_MAR_CACHE_DIR": str(tmp_path)}, os.geteuid()
+    directory_of("aotinductor", environ)
+    monkeypatch.setattr(os, "geteuid", lambda: owner + 1)
+    with pytest.raises(PermissionError, match=f"belongs to user {owner}"):
+        directory_of("aotinductor", environ)
 
 
 def test_it_is_made_once(tmp_path: Path) -> None:
