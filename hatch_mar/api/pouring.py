@@ -30,6 +30,8 @@ def pour(exchange: Exchange, transport: asyncio.Transport, flow: FlowControl) ->
             if flow.write_paused:
                 exchange.output = (rest, *exchange.output[place + 1 :])
                 return False
+            if transport.is_closing():
+                return True  # the client went away while we wrote: asyncio warns of every piece
             transport.write(rest[:_AT_ONCE])
             rest = rest[_AT_ONCE:]
     return True
