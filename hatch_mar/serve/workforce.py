@@ -203,10 +203,11 @@ class Workforce:
         return "; ".join(f"worker {slot.number}: {slot.explain()}" for slot in troubled)
 
     async def _scale(self, minimum: int, maximum: int) -> None:
+        slots = self.staying
+        # Whoever cannot be placed is refused before anything has changed.
+        added = self._add(minimum - len(slots), check_examples=False)
         bounds = self.min_workers, self.max_workers
         self.min_workers, self.max_workers = minimum, maximum
-        slots = self.staying
-        added = self._add(minimum - len(slots), check_examples=False)
         coming = [slot for slot in slots[:minimum] if slot in self._hired]
         gone = slots[maximum:]
         self._dismiss(gone)

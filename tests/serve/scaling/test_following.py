@@ -13,7 +13,7 @@ from typing import Any, Self
 
 import pytest
 
-from hatch_mar.errors import ServiceUnavailableError
+from hatch_mar.errors import ModelError, ServiceUnavailableError
 from hatch_mar.serve import Deployment, Response, Service
 from hatch_mar.serve.scaling import room
 from tests.support.fake_nvml import FakeNvml
@@ -302,6 +302,23 @@ def test_one_more_goes_where_the_fewest_are(
 
     config = {} if ids is None else {"deviceIds": ids}
     run_service(test, sleeper(scaleDownAfterMSec=60_000, **config), workers=1)
+
+
+def test_bounds_that_no_device_has_room_for_are_refused_and_forgotten(
+    make_deployment: Maker, run_service: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pynvml", FakeNvml(1))
+
+    async def test(service: Service) -> None:
+        with pytest.raises(ModelError, match="do not fit gpu:0"):
+            await service.scale("m", None, 3, 3)
+        (description,) = service.describe("m")
+        assert (description["minWorkers"], description["maxWorkers"]) == (1, 1)
+        assert len(description["workers"]) == 1
+        await service.scale("m", None, 2, 2)
+        assert count_ready(service) == 2
+
+    run_service(test, make_deployment(SLEEPER, system={"maxGPUMemory": 400}), workers=1)
 
 
 def test_a_killed_worker_is_replaced_and_counted_once(
