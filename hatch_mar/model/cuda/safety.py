@@ -19,10 +19,16 @@ from hatch_mar.model.factory import FactoryHandler
 from hatch_mar.model.tracebacks import summarise
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    from hatch_mar.model.cuda.writes import Code
 
 STEPS = ("preprocess", "postprocess")
 """The author's steps that run beside those of other batches."""
+_LIBRARIES = frozenset(
+    {"", "PIL", "builtins", "numpy", "timm", "torch", "torchaudio", "torchvision", "transformers"}
+)
+"""Packages that are no author's own: what is called there is not read."""
 
 
 def find_obstacle(
@@ -55,7 +61,7 @@ def _try_copy(handler: BaseHandler) -> str | None:
 def find_risk(handler: BaseHandler | FactoryHandler) -> str | None:
     """Return what may go wrong if batches of `handler` overlap; None if nothing we know of."""
     if isinstance(handler, FactoryHandler):
-        return None
+        return next(_find_state(handler, _list_functions(handler)), None)
     for name in ("inference", *STEPS):
         if name in vars(handler):
             return f"its `{name}` is not that of its class"
@@ -64,7 +70,8 @@ def find_risk(handler: BaseHandler | FactoryHandler) -> str | None:
     for name in STEPS:
         if not inspect.isfunction(inspect.unwrap(getattr(type(handler), name))):
             return f"its `{name}` is no function"
-    return next(_find_state(handler), None)
+    steps = [visit for name in STEPS for visit in _list_methods(handler, name)]
+    return next(_find_state(handler, steps), None)
 
 
 def count_processors() -> int:
@@ -72,12 +79,11 @@ def count_processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _find_state(handler: BaseHandler) -> Iterator[str]:
-    """Yield what the steps of `handler`, and what of its author's they call, may leave behind."""
-    bases = [base for base in type(handler).__mro__ if not _is_ours(base)]
-    home = {base.__module__.partition(".")[0] for base in bases} - {"builtins"}
-    waiting = [visit for name in STEPS for visit in _list_methods(handler, name)]
-    seen = set()
+def _find_state(handler: Any, steps: Iterable[_Visit]) -> Iterator[str]:
+    """Yield what `steps`, and what of their author's they call, may leave behind."""
+    waiting, seen = [*steps], set()
+    found = [*type(handler).__mro__, *(visit.function for visit in waiting)]
+    home = {_find_package(each) for each in found if not _is_ours(each)} - _LIBRARIES
     while waiting:
         visit = waiting.pop()
         key = visit.function, visit.given, id(visit.owner)
@@ -115,6 +121,22 @@ class _Visit(NamedTuple):
     """Whether it is given something of a `self`."""
 
 
+def _list_functions(handler: FactoryHandler) -> Iterator[_Visit]:
+    """Yield the author's functions of `handler`, in the names of their arguments."""
+    for name in STEPS:
+        function = inspect.unwrap(getattr(handler, f"_{name}"))
+        known = _find_package(function) in _LIBRARIES or _is_travelling(function)
+        if inspect.isfunction(function) and not known:
+            yield _Visit(f"{name}_function", function)
+
+
+def _is_travelling(function: Any) -> bool:
+    """Tell whether `function` is of `factory.py`, or of an archive's copy of it."""
+    return _is_ours(function) or hasattr(
+        sys.modules.get(function.__module__), "HATCH_MAR_BASE_HANDLER"
+    )
+
+
 def _list_methods(owner: Any, name: str) -> Iterator[_Visit]:
     """Yield what the classes of `owner` define as `name`, if it is code, with what wraps it."""
     for base in type(owner).__mro__:
@@ -131,7 +153,7 @@ def _list_methods(owner: Any, name: str) -> Iterator[_Visit]:
 
 def _list_called(
     visit: _Visit,
-    tree: ast.FunctionDef | ast.AsyncFunctionDef,
+    tree: Code,
     scope: Callable[[str], Any],
     home: set[str],
 ) -> Iterator[_Visit]:
@@ -155,13 +177,17 @@ def _list_called(
 
 def _is_authors(value: Any, home: set[str]) -> bool:
     """Tell whether a class or function is of the packages `home`, or of a file in the archive."""
-    name: str = getattr(value, "__module__", "") or ""
-    if name.partition(".")[0] in home:
+    if _find_package(value) in home:
         return True
-    file = getattr(sys.modules.get(name), "__file__", None)
+    file = getattr(sys.modules.get(value.__module__), "__file__", None)
     if file is None or _is_ours(value) or "site-packages" in file:
         return False
     return Path(file).absolute().is_relative_to(Path.cwd())
+
+
+def _find_package(value: Any) -> str:
+    """Return the top of the module that a class or function is of; empty if it is of none."""
+    return (getattr(value, "__module__", "") or "").partition(".")[0]
 
 
 def _is_ours(value: Any) -> bool:

@@ -12,7 +12,7 @@ import inspect
 import sys
 import textwrap
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -41,18 +41,23 @@ _PASSERS = frozenset({"enumerate", "iter", "reversed", "zip"})
 _UNKNOWN = object()
 
 
-def read_source(function: Any) -> ast.FunctionDef | ast.AsyncFunctionDef | None:  # noqa: ANN401
-    """Return the source of `function` itself; None if it has none that is a definition."""
+Code: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
+
+
+def read_source(function: Any) -> Code | None:  # noqa: ANN401
+    """Return the source of `function` itself; None if it cannot be told."""
     try:
-        body = ast.parse(textwrap.dedent(inspect.getsource(function.__code__))).body
+        tree = ast.parse(textwrap.dedent(inspect.getsource(function.__code__)))
     except (OSError, TypeError, SyntaxError):
         return None
-    is_definition = len(body) == 1 and isinstance(body[0], ast.FunctionDef | ast.AsyncFunctionDef)
-    return body[0] if is_definition else None  # type: ignore[return-value]
+    if len(tree.body) == 1 and isinstance(tree.body[0], ast.FunctionDef | ast.AsyncFunctionDef):
+        return tree.body[0]
+    found = [node for node in ast.walk(tree) if isinstance(node, ast.Lambda)]
+    return found[0] if len(found) == 1 else None
 
 
 def find_write(
-    tree: ast.FunctionDef | ast.AsyncFunctionDef,
+    tree: Code,
     *,
     bound: bool = True,
     given: bool = False,
@@ -151,11 +156,11 @@ def _list_changed(call: ast.Call, scope: Callable[[str], Any]) -> Iterator[ast.e
         yield owner
 
 
-def _list_parameters(tree: ast.FunctionDef | ast.AsyncFunctionDef) -> list[str]:
+def _list_parameters(tree: Code) -> list[str]:
     return [each.arg for each in (*tree.args.posonlyargs, *tree.args.args, *tree.args.kwonlyargs)]
 
 
-def _list_kept_defaults(tree: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[str]:
+def _list_kept_defaults(tree: Code) -> Iterator[str]:
     """Yield the parameters whose default is one object for all calls, which may change."""
     arguments = tree.args
     positional = [*arguments.posonlyargs, *arguments.args]
