@@ -313,9 +313,10 @@ class FastLane(RepeatProtocol):
 
     def _end(self) -> None:
         """Close after the answer just written; requests behind it are taken back."""
-        if self._deaf and self.transport.can_write_eof():
-            # The client may be in the middle of a body that we refused. Closing now would reset the
-            # connection, and take the answer out of the client's hands (RFC 9112, section 9.6).
+        if (self._deaf or self._in_flight) and self.transport.can_write_eof():
+            # The client may be in the middle of a body that we refused, or of sending requests
+            # ahead. Closing now would reset the connection, and take answers that are on their way
+            # out of the client's hands (RFC 9112, section 9.6).
             self.transport.write_eof()
             self.loop.call_later(_LINGER, self.transport.close)
         else:

@@ -204,6 +204,16 @@ def test_continue_waits_for_the_answers_before_it(odd: Runner, tmp_path: Path) -
         assert wire.read().head == b"HTTP/1.1 100 Continue"
 
 
+def test_who_sends_ahead_is_not_reset_by_an_error_before(server: Runner) -> None:
+    """It may be sending still, and have answers to read: a reset would take them."""
+    with connect(server.url) as wire:
+        wire.send(order("first") + order("no", status=404) + order("behind"))
+        assert [wire.read().status for _ in "12"] == [200, 404]
+        assert wire.at_end()
+        for _ in range(3):
+            wire.send(order("still on its way"))
+
+
 def test_http_1_0_closes(server: Runner) -> None:
     with connect(server.url) as wire:
         wire.send(b"GET /predictions/mirror HTTP/1.0\r\n\r\n")
