@@ -10,6 +10,7 @@ it gives what the model itself gives. Else the bucket runs without a graph, and 
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -102,9 +103,12 @@ class Graphs:
             logger.info("cuda.graphs: batches of %d run as a graph", bucket)
             return
         self._layer.synchronize()
-        self._layer.empty_cache()
         self.refused[bucket] = reason
         logger.warning("cuda.graphs: batches of %d run without a graph: %s", bucket, reason)
+        # The device is well. Before 2.13, torch takes a capture that failed for one under way, and
+        # its memory for what must not be given back.
+        with suppress(RuntimeError):
+            self._layer.empty_cache()
 
     def _record(self, shape: Hashable, batch: Any) -> Captured:
         inputs = change_tensors(batch, torch.clone)

@@ -11,7 +11,7 @@ the two asynchronously is in page-locked memory on the host's side.
 from __future__ import annotations
 
 import importlib
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -234,9 +234,24 @@ class TorchLayer:
         with self._cuda.device(self.device):
             self._pool = self._pool or self._cuda.graph_pool_handle()
             graph = self._cuda.CUDAGraph()
-            with self._cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
-                output = run()
+            try:
+                with self._cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
+                    output = run()
+            except BaseException:
+                self._end_recording()
+                raise
         return TorchGraph(graph, output)
+
+    def _end_recording(self) -> None:
+        """Let the allocator know that a capture is over which failed at its end.
+
+        torch does so by itself since 2.13, and says that there is none. Before, no memory that two
+        streams have used would ever be free again.
+        """
+        end = getattr(self._torch._C, "_cuda_endAllocateToPool", None)  # noqa: SLF001 - as torch does
+        if end is not None:
+            with suppress(RuntimeError):
+                end(self.device.index, self._pool)
 
     def synchronize(self) -> None:
         """See `Layer.synchronize`."""

@@ -302,6 +302,15 @@ class TestGraphs:
         assert forward(rows(3)).shape == (3, 4)
         assert layer.list_asked("empty_cache")
 
+    def test_memory_that_cannot_be_given_back_fails_no_batch(self) -> None:
+        """So says the allocator of torch 2.12 and before, once a capture has failed."""
+        refusal = RuntimeError("captures_underway.empty() INTERNAL ASSERT FAILED")
+        faults = {("capture", 1): out_of_memory(), ("empty_cache", 1): refusal}
+        layer = FakeLayer(faults=faults)
+        forward = accelerate(Net(), buckets=(4,), graphs=True, layer=layer)
+        assert forward(rows(3)).shape == (3, 4)
+        assert "4" in forward.describe()["withoutGraph"]
+
     def test_a_model_that_remembers_is_not_trusted_to_a_graph(self) -> None:
         calls = iter(range(100))
         forward = accelerate(
