@@ -64,7 +64,10 @@ class ModelRuntime:
         options = onnxruntime.SessionOptions()
         # ONNX Runtime has a thread pool of its own, which does not heed what bounds torch's.
         options.intra_op_num_threads = int(os.environ.get("OMP_NUM_THREADS") or 0)
-        providers = choose_providers(device, source.cuda, max_gpu_memory=source.max_gpu_memory)
+        limit = source.max_gpu_memory
+        providers = choose_providers(
+            device, source.cuda, model=source.weights, max_gpu_memory=limit
+        )
         try:
             session = _open_session(source.weights, options, providers)
         except Exception as error:  # ONNX Runtime's errors have no common base

@@ -26,6 +26,15 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    directory = tmp_path / "model"
+    directory.mkdir()
+    (directory / "net.onnx").write_bytes(b"graph")
+    (directory / "net.onnx.data").write_bytes(b"weights")
+    return directory / "net.onnx"
+
+
 def options_of(providers: list[Any], name: str) -> dict[str, Any]:
     named: dict[str, dict[str, Any]] = {each[0]: each[1] for each in providers if len(each) == 2}
     return named[name]
@@ -49,21 +58,31 @@ def test_tensorrt_goes_first_where_it_is_wanted() -> None:
     assert [each[0] if isinstance(each, tuple) else each for each in providers] == ALL
 
 
-def test_engines_are_kept(cache: Path) -> None:
-    options = options_of(choose_providers(GPU, TENSORRT_WANTED, available=ALL), TENSORRT)
+def test_engines_are_kept(cache: Path, model: Path) -> None:
+    providers = choose_providers(GPU, TENSORRT_WANTED, model=model, available=ALL)
+    options = options_of(providers, TENSORRT)
     assert options["trt_engine_cache_enable"] is True
     assert options["trt_engine_cache_path"].startswith(str(cache / "compiled" / "tensorrt"))
 
 
-def test_engines_of_another_precision_are_others() -> None:
-    paths = {
-        options_of(
-            choose_providers(GPU, CudaOptions(tensorrt=True, precision=precision), available=ALL),
-            TENSORRT,
-        )["trt_engine_cache_path"]
-        for precision in ("float32", "float16", "bfloat16")
-    }
+def find_engines(model: Path, precision: str = "float32") -> str:
+    cuda = CudaOptions(tensorrt=True, precision=precision)
+    options = options_of(choose_providers(GPU, cuda, model=model, available=ALL), TENSORRT)
+    return str(options["trt_engine_cache_path"])
+
+
+def test_engines_of_another_precision_are_others(model: Path) -> None:
+    paths = {find_engines(model, precision) for precision in ("float32", "float16", "bfloat16")}
     assert len(paths) == 3
+
+
+@pytest.mark.parametrize("file", ["net.onnx", "net.onnx.data"])
+def test_engines_of_other_weights_are_others(model: Path, file: str) -> None:
+    """ONNX Runtime would not notice: it looks at names only, and an engine has its weights."""
+    before = find_engines(model)
+    assert find_engines(model) == before
+    model.with_name(file).write_bytes(b"other")
+    assert find_engines(model) != before
 
 
 @pytest.mark.parametrize(
@@ -75,12 +94,12 @@ def test_tensorrt_is_told_the_precision(precision: str, option: str) -> None:
 
 
 def test_without_a_cache_engines_are_built_anew(
-    cache: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    cache: Path, model: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     (cache / "file").touch()
     monkeypatch.setenv("HATCH_MAR_CACHE_DIR", str(cache / "file"))
-    options = options_of(choose_providers(GPU, TENSORRT_WANTED, available=ALL), TENSORRT)
-    assert "trt_engine_cache_enable" not in options
+    providers = choose_providers(GPU, TENSORRT_WANTED, model=model, available=ALL)
+    assert "trt_engine_cache_enable" not in options_of(providers, TENSORRT)
     assert "engines are built anew at every start" in caplog.text
 
 
