@@ -500,6 +500,7 @@ def test_compiled_code_is_not_given_what_it_would_read_beyond(
         package = str(saved / "squares.pt2")
         torch._inductor.aoti_compile_and_package(program, package_path=package)
     model = open_saved("squares.pt2")
+    assert model._handler.model.get_constant_fqns() == []
     assert bodies(model, ask, [0.0, 1.0, 2.0, 3.0]) == [[1, 2, 5, 10]]
     for wrong in ([1.0], [1.0] * 5, [1] * 4):
         for count in (1, 2):

@@ -63,6 +63,12 @@ class CheckedModel:
                 pass  # what was said of the input as it came is what its sender understands
             raise
 
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401
+        """Return what torch's own object has: handlers may know it."""
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return getattr(self._run, name)
+
     def _run_twice(self, args: Any, kwargs: Any) -> Any:  # noqa: ANN401
         args, kwargs = pad((args, kwargs), 2)
         output = cut(self._run(*args, **kwargs), 2, 1)
