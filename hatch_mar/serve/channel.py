@@ -41,6 +41,8 @@ _BATCH = struct.Struct("<Idd")
 """How many replies, begun when (monotonic clock), for how many seconds."""
 _REPLY = struct.Struct("<IHBIIIQ")
 """Number, status, flags, and the lengths of: phrase, content type, header block, body."""
+_WITH_BODY = 2
+"""Pieces of a packed request whose only part is large: a form has one, or five and more."""
 _SMALL = 1 << 16
 """Bytes of a frame that are copied as a whole: Python is quicker with bytes than with views."""
 _ERROR, _HAS_CONTENT_TYPE, _SHARED_BODY = 1, 2, 4
@@ -69,7 +71,7 @@ def encode_requests(
     count = size = 0
     left = len(packed)
     for request in packed:
-        memory = find(request[-1]) if memories is not None and len(request) > 1 else None
+        memory = find(request[-1]) if memories is not None and len(request) == _WITH_BODY else None
         if memories is not None and memory is not None:
             memories.append(memory)
             head = bytearray(request[0])

@@ -192,3 +192,14 @@ def test_memory_that_is_too_small_is_refused(pair: tuple[socket.socket, socket.s
     read_frame(pair[1], reader)
     with pytest.raises(ChannelError, match="cannot be mapped"):
         reader.take_shared(len(LARGE) + 10_000)
+
+
+def test_a_large_part_of_a_form_travels_with_the_others() -> None:
+    memory = share(bytes(SHARED_FROM))
+    assert memory is not None
+    parts = [Part("x", "", b"1"), Part("body", "", memoryview(memory))]
+    memories: list[SharedMemory] = []
+    (frame,) = encode_requests([pack_request(1, Request("r", (), parts))], memories)
+    assert memories == []
+    ((_, found),) = decode_requests(FrameReader().feed(frame)[0].payload)
+    assert [len(part.data) for part in found.parts] == [1, SHARED_FROM]
