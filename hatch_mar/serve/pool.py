@@ -42,6 +42,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("hatch_mar.serve")
 
+_MOST_DEATHS = 3
+"""So many workers may die over a request that they had not begun, until it is answered for them."""
+
 
 class Pool:
     """The requests of one deployment, on their way to its workers and back."""
@@ -83,6 +86,8 @@ class Pool:
         )
         self._by_seat: dict[Seat, Slot] = {}
         self._number = 0
+        self._suspected: tuple[Job | None, int] = None, 0
+        """What the last worker that had begun nothing was about to begin, and how many were."""
         self._scheduled = False
         # A batch of several is worth waiting for the rest of what this turn of the loop brings.
         self._eager = config.batch_size == 1
@@ -283,10 +288,22 @@ class Pool:
         """Answer what the dead worker had begun; the rest of what it held waits again."""
         del self._by_seat[seat]
         self._brakes.forget(seat)
-        for job in self._batcher.leave(seat, started):
+        held = list(seat.held)
+        begun = self._batcher.leave(seat, started)
+        for job in begun:
             self._delivery.answer(job, mourn(end))
+        if held and not begun:
+            self._suspect(held[0], end)
         self._schedule()
         self._look_idle()
+
+    def _suspect(self, job: Job, end: Exit) -> None:
+        """Answer the request at which workers die before they have begun anything, in the end."""
+        deaths = 1 + (self._suspected[1] if self._suspected[0] is job else 0)
+        self._suspected = job, deaths
+        if deaths >= _MOST_DEATHS and not job.done:
+            self._delivery.answer(job, mourn(end))
+            self._batcher.cancel(job)
 
     def on_dead(self, slot: Slot) -> None:
         """Have its device given back; when it was the last worker, nobody need wait any more."""

@@ -14,7 +14,7 @@ import pytest
 from hatch_mar.errors import (
     ServiceUnavailableError,
 )
-from hatch_mar.serve import Deployment, Response, Service, workforce
+from hatch_mar.serve import Deployment, Part, Request, Response, Service, workforce
 from hatch_mar.serve.backoff import backoff
 from hatch_mar.serve.process import Exit
 from hatch_mar.serve.slot import TRANSITIONS, State
@@ -314,3 +314,28 @@ def test_every_state_can_be_left_for_dead_and_that_for_none() -> None:
 )
 def test_ends_in_words(end: Exit, words: str) -> None:
     assert str(end) == words
+
+
+class Longer(bytes):
+    """A body that says that it is longer than it is."""
+
+    __slots__ = ()
+
+    def __len__(self) -> int:
+        """Lie."""
+        return super().__len__() + 100
+
+
+def test_a_request_that_no_worker_can_read_does_not_end_them_for_ever(
+    obedient: Maker, run_service: Runner, submit: Submit
+) -> None:
+    deployment = obedient()
+
+    async def test(service: Service) -> None:
+        poison = Request("p", (), [Part("body", "", Longer(b"pid"))])
+        reply = await asyncio.wait_for(service.predict("m", None, poison), 60)
+        assert summary(reply) == DIED
+        assert (await submit(service, "a")).status == 200
+        assert service.health().models["m"]["1.0"].workers[0].deaths == 3
+
+    run_service(test, deployment)
