@@ -10,6 +10,7 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import httpx
 import pytest
@@ -17,6 +18,9 @@ import pytest
 from tests.support.archives import write_mar
 from tests.support.runner import Runner, await_file, start_runner
 from tests.support.wire import connect, order
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 GREETER = """
     def handle(data, context):
@@ -337,6 +341,15 @@ def test_nothing_to_serve_is_left(tmp_path: Path, scratch: Path) -> None:
         assert_nothing_left(runner, scratch)
 
 
+@pytest.fixture
+def _heeds_hangups() -> Iterator[None]:
+    """Let what we start heed SIGHUP, though we may run under nohup ourselves."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.usefixtures("_heeds_hangups")
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_ends_it_cleanly(greeter: Path, scratch: Path, signum: int) -> None:
     with start_runner(str(greeter), env={"TMPDIR": str(scratch)}) as runner:
