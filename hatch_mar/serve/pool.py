@@ -42,6 +42,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("hatch_mar.serve")
 
+_ENOUGH = 8
+"""After so many requests of one turn of the loop a worker is told, so that it can work while the
+door still reads. Where they are to be batches they wait for the end of the turn."""
 _MOST_DEATHS = 3
 """So many workers may die over a request that they had not begun, until it is answered for them."""
 
@@ -89,6 +92,8 @@ class Pool:
         self._suspected: tuple[Job | None, int] = None, 0
         """What the last worker that had begun nothing was about to begin, and how many were."""
         self._scheduled = False
+        self._fresh = 0
+        """Requests of this turn of the loop that no worker was told of."""
         # A batch of several is worth waiting for the rest of what this turn of the loop brings.
         self._eager = config.batch_size == 1
         self._timer: asyncio.TimerHandle | None = None
@@ -161,7 +166,13 @@ class Pool:
                 self._pump()
             else:
                 self._scheduled = True
+                self._fresh = 0
                 self._loop.call_soon(self._pump)
+        elif self._eager:
+            self._fresh += 1
+            if self._fresh >= _ENOUGH:
+                self._fresh = 0
+                self._send()
         return job
 
     def cancel(self, job: Job) -> None:
@@ -324,8 +335,11 @@ class Pool:
             self._loop.call_soon(self._pump)
 
     def _pump(self) -> None:
-        """Send what may be sent: one write per worker."""
         self._scheduled = False
+        self._send()
+
+    def _send(self) -> None:
+        """Send what may be sent: one write per worker."""
         now = time.monotonic()
         if now >= self._batcher.next_deadline:
             self._drop_late(now)

@@ -91,6 +91,9 @@ class Loop:
         self._stopping = False
         self._pause = 0.0
         self._is_crowded = False
+        self._came = 0
+        """How many requests the last frame brought: where several come at once, nobody would notice
+        how soon the next ones are seen, and others could use the core."""
         self._measured: list[Measured] = []
         self._shipped = 0.0
         self._cap = servable.batch_cap
@@ -120,7 +123,7 @@ class Loop:
 
     def _look_out(self, now: float) -> bool:
         """Look out for the door while nobody else wants the core; tell whether it has come."""
-        if self._is_crowded or self._pause >= _PATIENCE:
+        if self._is_crowded or self._pause >= _PATIENCE or self._came > 1:
             self._is_crowded = False
             return False
         end = now + _PATIENCE
@@ -191,7 +194,9 @@ class Loop:
         for frame in frames:
             if frame.kind is Kind.PREDICT or frame.kind is Kind.MORE:
                 self._is_more = frame.kind is Kind.MORE
-                self._held.extend(decode_requests(frame.payload, self._reader.take_shared))
+                requests = decode_requests(frame.payload, self._reader.take_shared)
+                self._came = len(requests)
+                self._held.extend(requests)
             elif frame.kind is Kind.STOP:
                 self._stopping = True
             elif frame.kind is Kind.FORGET:
