@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 import sys
 import time
 import warnings
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
     from torch.export import ExportedProgram
 
+_CHECKS = "AOTI_RUNTIME_CHECK_INPUTS"
 _SHORT = 64
 """Elements of a weight whose values may be part of the code; torch 2.13 stops at eight."""
 _CLOSE = 0.01
@@ -116,8 +118,10 @@ def compile_module(model: Any, batch: Any, device: Any) -> AheadModel:
         program = torch.export.export(
             model, args, kwargs, dynamic_shapes=_free_the_rows(args, kwargs)
         )
-    # A size that may vary is at least two to `torch.export`; the code that comes of it takes one.
-    ahead = _compile_or_find(program, model, device, (args, kwargs), least=1)
+    # A size that may vary is at least two to `torch.export`; the code that comes of it takes one,
+    # unless somebody has it look at its inputs.
+    least = 2 if _CHECKS in os.environ else 1
+    ahead = _compile_or_find(program, model, device, (args, kwargs), least=least)
     _compare(ahead, model, args, kwargs)
     return ahead
 
