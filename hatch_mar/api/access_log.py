@@ -12,6 +12,8 @@ import os
 import time
 from typing import TYPE_CHECKING
 
+from mypy_extensions import mypyc_attr
+
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
     from collections.abc import Callable
@@ -34,6 +36,7 @@ def describe(client: tuple[str, int] | None, request_line: str) -> str:
     return f' - {who} "{request_line}" '
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class LineLog:
     """Collects lines, each with its time, and hands them to `write` in blocks."""
 
@@ -74,6 +77,7 @@ class LineLog:
             self._write(block)
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class AccessLog(LineLog):
     """Has a line for every answer; lines are made some hundred at a time, between answers."""
 
@@ -117,6 +121,7 @@ def write_to(descriptor: int, block: bytes) -> None:
     rest = memoryview(block)
     while rest:
         try:
-            rest = rest[os.write(descriptor, rest) :]
+            written = os.write(descriptor, rest)
         except OSError:
             return
+        rest = rest[written:]
