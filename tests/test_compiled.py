@@ -27,6 +27,8 @@ TESTED = (
     "tests/cli/test_logs.py",
     "tests/cli/test_tune.py",
 )
+UNCONCERNED = ("tests/serve/test_group.py", "tests/serve/test_venvs.py")
+"""They take long, over torch's launcher and over installing."""
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +69,7 @@ def test_what_is_compiled_passes_the_tests_of_its_rooms(wheel: Path, tmp_path: P
     assert found.strip().endswith(SUFFIX)
     # pytest's own path would put the checkout first: the last of these comes to the front.
     options = ["-q", "-p", "no:cacheprovider", "-o", f"pythonpath={ROOT} {site}", "-n", "0"]
+    options += [f"--ignore={path}" for path in UNCONCERNED]
     marks = ["-m", "not slow and not gpu"]
     ran = subprocess.run(
         [*python, "-m", "pytest", *options, *marks, *TESTED],
