@@ -8,7 +8,7 @@ import socket
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from textwrap import wrap
+from textwrap import TextWrapper
 from typing import TYPE_CHECKING
 
 import click
@@ -42,6 +42,8 @@ LITTLE_ROOM = 5_000_000_000
 """Bytes of free disk below which the weights of a model of today may not fit."""
 WIDTH = 76
 """Columns of a message: with what stands before it a line fits a terminal."""
+# Paths and commands are there to be copied: a line ends at a space, or not at all.
+_WRAPPER = TextWrapper(WIDTH, break_long_words=False, break_on_hyphens=False)
 LIBRARIES = {"onnx": "onnxruntime", "custom": ""}
 """What a runtime needs to be installed, where that is not torch."""
 
@@ -286,10 +288,11 @@ def _render(findings: list[Finding]) -> Iterator[str]:
     rows: list[tuple[str, str, str]] = []
     for each in findings:
         head = SIGNS[each.state], each.topic
-        for line in wrap(visible(each.message), WIDTH, break_long_words=False):
+        for line in _WRAPPER.wrap(visible(each.message)):
             rows.append((*head, line))
             head = "", ""
-        rows += [("", "", f"-> {visible(each.remedy)}")] if each.remedy else []
+        if each.remedy:
+            rows += [("", "", line) for line in _WRAPPER.wrap(f"-> {visible(each.remedy)}")]
     yield from columns(rows, indent="")
     yield ""
     yield ", ".join(

@@ -17,6 +17,7 @@ from hatch_mar.plugin.stored import add_stored
 from hatch_mar.project.planning import make_plan
 from hatch_mar.project.read import read_spec
 from tests.support.builds import make_environment, only, run
+from tests.support.disk import zeros_take_no_room
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -108,7 +109,8 @@ def huge(tmp_path: Path) -> Iterator[Path]:
         file.truncate(HUGE)
         file.seek(HUGE - 4)
         file.write(b"last")
-    yield directory
+    with zeros_take_no_room(tmp_path):
+        yield directory
     shutil.rmtree(directory)
 
 
@@ -132,7 +134,9 @@ def read_with_java(path: Path) -> dict[str, int]:
 
 @pytest.mark.slow  # writes 4 GiB, and reads them more than once
 @pytest.mark.timeout(600)
-def test_a_wheel_may_be_larger_than_4_gib(huge: Path, wheel: Path) -> None:
+def test_a_wheel_may_be_larger_than_4_gib(
+    huge: Path, wheel: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     add_stored(wheel, [Member("demo_mar/model/huge.bin", huge / "huge.bin")])
     wheel = wheel.rename(huge / wheel.name)
     check_huge(wheel, "demo_mar/model/huge.bin")
@@ -142,6 +146,7 @@ def test_a_wheel_may_be_larger_than_4_gib(huge: Path, wheel: Path) -> None:
         rows = list(csv.reader(io.StringIO(archive.read(record).decode())))
     assert [row[2] for row in rows if row[0].endswith("huge.bin")] == [str(HUGE)]
     environment = make_environment(huge / "environment")
+    monkeypatch.setenv("TMPDIR", str(huge))  # where uv unpacks it
     environment.install(wheel)
     (installed,) = environment.path.glob("lib/*/site-packages/demo_mar/model/huge.bin")
     assert installed.stat().st_size == HUGE

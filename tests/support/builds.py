@@ -84,9 +84,12 @@ class Environment:
         return self.path / "bin" / name
 
     def install(self, *arguments: str | Path) -> None:
-        """Install wheels, with nothing that they depend on."""
+        """Install wheels, with nothing that they depend on.
+
+        uv's cache would keep every wheel that a test ever built.
+        """
         run(
-            *(_uv(), "pip", "install", "--python", self.python),
+            *(_uv(), "pip", "install", "--python", self.python, "--no-cache"),
             *("--no-deps", "--no-index", "--offline", "--quiet", *arguments),
         )
 
