@@ -25,7 +25,6 @@ MOST_AT_ONCE = 200
 """File descriptors that may go with one frame; the kernel takes 253."""
 CAN_SHARE = hasattr(os, "memfd_create") and hasattr(fcntl, "F_ADD_SEALS")
 _RIGHTS_SPACE = socket.CMSG_SPACE(MOST_AT_ONCE * array.array("i").itemsize)
-_FLAGS = mmap.MAP_SHARED | getattr(mmap, "MAP_POPULATE", 0)
 # Plain numbers, here and where they are used: flags of `enum` take a microsecond to be combined.
 _CLOSE_ON_EXEC = int(getattr(socket, "MSG_CMSG_CLOEXEC", 0))
 
@@ -43,7 +42,7 @@ class SharedMemory(mmap.mmap):
         """
         try:
             _check_seals(descriptor)
-            self = super().__new__(cls, descriptor, size, _FLAGS, mmap.PROT_READ)
+            self = super().__new__(cls, descriptor, size, mmap.MAP_SHARED, mmap.PROT_READ)
         except (OSError, ValueError) as error:
             os.close(descriptor)
             raise OSError(f"{size} bytes of shared memory cannot be mapped: {error}") from error
@@ -126,6 +125,24 @@ def find(data: Buffer) -> SharedMemory | None:
     """Return the shared memory that `data` is all of, if there is one."""
     memory: object = data.obj if isinstance(data, memoryview) else None
     return memory if isinstance(memory, SharedMemory) and len(memory) == len(data) else None
+
+
+def send_tail(sock: int, tail: memoryview) -> int:
+    """Let the kernel send some of `tail`, the end of shared memory or all of it; return how much.
+
+    No process copies it, and nobody has to map it (sendfile(2)).
+
+    Args:
+        sock: The descriptor of a socket that does not block.
+        tail: What to send, of a `SharedMemory`.
+
+    Raises:
+        BlockingIOError: there is no room.
+        OSError: the connection is lost.
+    """
+    memory = tail.obj
+    assert isinstance(memory, SharedMemory)
+    return os.sendfile(sock, memory.descriptor, len(memory) - len(tail), len(tail))
 
 
 def send(sock: socket.socket, data: Buffer, memories: Sequence[SharedMemory]) -> int:

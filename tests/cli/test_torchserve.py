@@ -299,6 +299,23 @@ def _ask(home: Home, certificate: Path) -> int:
     ).status_code
 
 
+def test_large_bodies_are_encrypted_too(encrypted: Home) -> None:
+    write_mar(
+        encrypted.path / "store",
+        "bounce",
+        """
+        def handle(data, context):
+            return None if data is None else [row["body"] for row in data]
+        """,
+    )
+    encrypted.start("--models", "bounce-1.0.mar", "--disable-token-auth")
+    encrypted.wait_for("bounce 1.0: ready")
+    url = f"https://127.0.0.1:{encrypted.ports[0]}/predictions/bounce"
+    body = bytes(range(256)) * 12_000
+    headers = {"content-type": "application/octet-stream"}
+    assert httpx.post(url, content=body, headers=headers, verify=False).content == body
+
+
 def _make_pair(directory: Path) -> tuple[Path, Path]:
     made = find_certificate(Properties(), directory)
     return made.certificate, made.private_key
