@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 AHEAD_SECONDS = 0.003
 """How much predicted work a busy worker may hold: some wake-ups long, too short to matter."""
 TRUST = 0.9
-"""Of the time that its client has left, a request's predicted time may take so much: what is
-answered just too late was computed in vain."""
+"""Of the time that a request may wait, or its client has left, predictions may take so much: half of
+all are too short, and what is answered just too late was computed in vain."""
 _SMOOTHING = 0.1
 """Weight of the newest batch in the running mean of a request's time."""
 
@@ -307,7 +307,7 @@ class Batcher:
             wait, drift = self.predict_wait(now), forecast.drift
             size = min(self.pending + 1, self.batch_size)
             job.expected = wait + forecast.fit(now).seconds(size)
-            if wait and 0 < self.max_wait < wait * drift:
+            if wait and 0 < TRUST * self.max_wait < wait * drift:
                 return False
             if wait and job.expected * drift > TRUST * (deadline - now):
                 return False
