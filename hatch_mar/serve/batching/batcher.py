@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 AHEAD_SECONDS = 0.003
 """How much predicted work a busy worker may hold: some wake-ups long, too short to matter."""
 TRUST = 0.9
-"""Of the time that a request may wait, or its client has left, predictions may take so much: half of
-all are too short, and what is answered just too late was computed in vain."""
+"""Of the time that a request may wait, or its client has left, a prediction may take so much: half
+of all are too short, and what is answered just too late was computed in vain."""
 _SMOOTHING = 0.1
 """Weight of the newest batch in the running mean of a request's time."""
 
