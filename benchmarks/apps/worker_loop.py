@@ -21,6 +21,7 @@ import works
 
 from hatch_mar.model.loading import load
 from hatch_mar.model.protocol import LoadOptions, Part, Request
+from hatch_mar.serve.allocation import keep_freed_memory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -29,6 +30,7 @@ BATCHES_TO_WARM = 20
 
 
 def main() -> None:
+    keep_freed_memory()
     order = json.load(sys.stdin)
     task, content_type = order["task"], order["content_type"]
     bodies = [Path(path).read_bytes() for path in order["bodies"]]

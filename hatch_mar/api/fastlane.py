@@ -208,7 +208,7 @@ class FastLane(RepeatProtocol):
             return False
         return cycle.response_complete or (isinstance(cycle, Exchange) and cycle.keep_alive)
 
-    def take_again(self, head: Head, body: bytes) -> None:
+    def take_again(self, head: Head, body: bytes | memoryview) -> None:
         """Submit a request with the last one's head."""
         exchange = self._open(head, keep_alive=not self._leaving)
         exchange.body = body

@@ -27,6 +27,7 @@ async def nothing(_scope: Any, _receive: Any, _send: Any) -> None:
 
 
 CONFIG = uvicorn.Config(nothing, log_config=None)
+LARGE = bytes(range(256)) * 70
 KINDS = {
     "plain": request("POST", "/a", b"one"),
     "same head": request("POST", "/a", b"two"),
@@ -39,6 +40,7 @@ KINDS = {
         b"POST /a HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n2\r\non\r\n1\r\ne\r\n0\r\n\r\n"
     ),
     "expects": request("POST", "/a", b"one", {"Expect": "100-continue"}),
+    "large": request("POST", "/a", LARGE),
     "upgrade": request("POST", "/a", b"one", {"Upgrade": "h2c", "Connection": "Upgrade"}),
 }
 
@@ -57,9 +59,9 @@ class Recorder(RepeatProtocol):
     def takes_more(self) -> bool:
         return True
 
-    def take_again(self, head: Head, body: bytes) -> None:
+    def take_again(self, head: Head, body: bytes | memoryview) -> None:
         self.again += 1
-        self.requests.append((head.url, body))
+        self.requests.append((head.url, bytes(body)))
 
     def on_headers_complete(self) -> None:
         self._in_head = False
@@ -105,6 +107,7 @@ def test_requests_are_the_same_however_they_repeat_and_are_cut(
         "same head": b"two",
         "longer": b"three",
         "bodiless": b"",
+        "large": LARGE,
         "end of a head within": b"\r\n\r",
     }
     assert recorder.requests == [
