@@ -81,6 +81,11 @@ class HeaderBlock(Sequence[tuple[str, str]]):
             self._patience = self._read_patience() if _DEADLINE in self.blob.lower() else inf
         return self._patience
 
+    @patience.setter
+    def patience(self, seconds: float) -> None:
+        """Note what a client has said in another way."""
+        self._patience = seconds
+
     def _read_patience(self) -> float:
         name = DEADLINE_HEADER.lower()
         values = [value for key, value in self.pairs if key.lower() == name]

@@ -9,6 +9,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 import grpc
+import httpx
 import pytest
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 from grpc_tools import protoc
@@ -50,6 +51,15 @@ HANDLER = """
         headers = context.get_all_request_header(0)
         seen = {key: [type(value).__name__, bytes(value).decode()] for key, value in row.items()}
         return [{"row": seen, "headers": sorted(headers)}]
+"""
+SLOW = """
+    import time
+
+    def handle(data, context):
+        if data is None:
+            return
+        time.sleep(0.1)
+        return ["ok"] * len(data)
 """
 STATUS = """
 syntax = "proto3";
@@ -353,6 +363,25 @@ def test_what_is_no_message_is_refused_in_words(inference: Port, method: str) ->
         asks[method]()
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert caught.value.details().endswith(".inference.PredictionsRequest.")
+
+
+def test_a_call_that_would_be_answered_too_late_is_refused_at_once(tmp_path: Path) -> None:
+    with start_runner(str(write_mar(tmp_path, "slow", SLOW)), "--grpc-port", "0") as runner:
+        port = _port(runner, "inference")
+        for _ in range(3):  # what a request costs has to be known
+            port.call(INFERENCE, "Predictions", model_name="slow")
+        wish = message("inference.PredictionsRequest")(model_name="slow").SerializeToString()
+        predict = port.channel.unary_unary(f"/{INFERENCE}/Predictions")
+        calls = [predict.future(wish) for _ in range(30)]
+        calls[0].result(timeout=30)
+        with pytest.raises(grpc.RpcError) as caught:
+            predict(wish, timeout=1)
+        counts = httpx.get(f"{runner.management_url}/models/slow/batching").json()["counts"]
+        for call in calls:
+            call.cancel()
+    assert caught.value.code() is grpc.StatusCode.INTERNAL
+    assert caught.value.details().endswith(".ServiceUnavailableException")
+    assert counts["refusedWait"] == 1
 
 
 def test_control_is_off_unless_asked_for(store: Path) -> None:

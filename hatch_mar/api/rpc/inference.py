@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from hatch_mar.api.request_ids import next_request_id
+from hatch_mar.api.rpc.calls import make_request
 from hatch_mar.api.rpc.refusals import class_of, code_of, explain
 from hatch_mar.api.rpc.schema import message
 from hatch_mar.errors import BadRequestError, PredictionFailedError, RequestError
-from hatch_mar.serve import Part, Request
+from hatch_mar.serve import Part
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
     from hatch_mar.api.health import Readiness
-    from hatch_mar.serve import Response, Service
+    from hatch_mar.serve import Request, Response, Service
 
 NO_MODEL = "Parameter model_name is required."
 NO_SEQUENCE = "Parameter sequenceId is required."
@@ -45,7 +45,7 @@ class Inference:
         """Return the prediction, whole even where the handler streams."""
         name, version = await self._target(request, context)
         try:
-            response = await self._service.predict(name, version, self._make(request))
+            response = await self._service.predict(name, version, _make(request, context))
         except RequestError as error:
             await _refuse(context, error)
             raise
@@ -55,7 +55,7 @@ class Inference:
         """Yield the pieces of a prediction."""
         name, version = await self._target(request, context)
         try:
-            async for response in self._service.stream(name, version, self._make(request)):
+            async for response in self._service.stream(name, version, _make(request, context)):
                 yield await _answer(response, context)
         except RequestError as error:
             await _refuse(context, error)
@@ -67,21 +67,20 @@ class Inference:
 
         What is wrong with one of them is told in its answer's `status`; the stream goes on.
         """
-        del context
         async for request in requests:
             try:
-                async for response in self._continue(request):
+                async for response in self._continue(request, context):
                     yield _in_sequence(request, prediction=bytes(response.body))
             except RequestError as error:
                 yield message("inference.PredictionResponse")(status=_status(error))
 
-    async def _continue(self, request: Any) -> AsyncIterator[Response]:
+    async def _continue(self, request: Any, context: Any) -> AsyncIterator[Response]:
         if not request.model_name:
             raise BadRequestError(NO_MODEL)
         if not request.sequence_id:
             raise BadRequestError(NO_SEQUENCE)
         headers = [(self._sequence_header, request.sequence_id)]
-        wish = self._make(request, headers)
+        wish = _make(request, context, headers)
         version = request.model_version or None
         async for response in self._service.stream(request.model_name, version, wish):
             if response.error:
@@ -94,15 +93,10 @@ class Inference:
             await context.abort(grpc.StatusCode.INTERNAL, f"{NO_MODEL}\n{_BAD_REQUEST}")
         return request.model_name, request.model_version or None
 
-    def _make(self, request: Any, headers: Sequence[tuple[str, str]] = ()) -> Request:
-        """Return the request as a worker gets it: no content types, and no headers of HTTP."""
-        return Request(
-            id=next_request_id(),
-            headers=headers,
-            parts=[Part(key, "", value) for key, value in request.input.items()],
-            url_path=None,
-            explain=None,
-        )
+
+def _make(request: Any, context: Any, headers: Sequence[tuple[str, str]] = ()) -> Request:
+    parts = [Part(key, "", value) for key, value in request.input.items()]
+    return make_request(context, parts, headers)
 
 
 async def _answer(response: Response, context: Any) -> Any:

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from hatch_mar.api.request_ids import next_request_id
+from hatch_mar.api.rpc.calls import make_request
 from hatch_mar.api.rpc.refusals import class_of, code_of, explain
 from hatch_mar.api.rpc.schema import message
 from hatch_mar.errors import RequestError
-from hatch_mar.serve import Part, Request
+from hatch_mar.serve import Part
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -73,13 +73,7 @@ class OpenInference:
     async def ModelInfer(self, request: Any, context: Any) -> Any:
         """Give the handler a body of KServe v2 in JSON, and read its answer as one."""
         body = json.dumps(_as_json(request)).encode()
-        wish = Request(
-            id=next_request_id(),
-            headers=(),
-            parts=[Part("body", "application/json", body)],
-            url_path=None,
-            explain=None,
-        )
+        wish = make_request(context, [Part("body", "application/json", body)])
         if not request.model_name:
             await context.abort(grpc.StatusCode.INTERNAL, _NO_NAME.format("model_name"))
         version = request.model_version or None
