@@ -5,7 +5,7 @@
     python3 tests/run.py tests/archive -k seal        only pytest, with these arguments
 
 It makes an environment in `.work/tests`, installs what is missing and, where it may, the programs
-that the suite runs: a Java runtime for TorchServe, git, and what compiles models and hatch-mar.
+that the suite runs: a Java runtime for TorchServe, git, and a C++ compiler for compiled models.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import hashlib
 import shutil
 import subprocess
 import sys
-import sysconfig
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -43,8 +42,6 @@ def main(arguments: list[str]) -> int:
     chosen = [argument for argument in arguments if argument != "--all"]
     python = install()
     missing = [package for program, package in PROGRAMS.items() if shutil.which(program) is None]
-    if not Path(sysconfig.get_path("include"), "Python.h").exists():
-        missing.append("python3-dev")
     if missing and not apt_install(*missing):
         say(f"some tests will fail for want of: apt-get install {' '.join(missing)}")
     failed = [] if chosen else [" ".join(check) for check in CHECKS if not passes(python, check)]

@@ -15,7 +15,6 @@ PEERS: dict[str, Peer] = {
     for peer in (
         ASYNCIO,
         HatchMarPeer(),
-        HatchMarPeer(name="hatch-mar-plain", plain=True),
         FASTAPI,
         MOSEC,
         LITSERVE,

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
 import socket
 import tempfile
-import zipfile
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cache
@@ -14,7 +12,7 @@ from typing import TYPE_CHECKING
 from benchmarks.peers.python_servers import APPS, installed_versions
 from benchmarks.processes import free_port
 from sample_project import demo
-from tests.support.environment import ROOT, WORK, pip, pip_environ, run, say
+from tests.support.environment import WORK
 from tests.support.torchserve import TorchServeHome, install_torchserve
 
 if TYPE_CHECKING:
@@ -24,31 +22,15 @@ if TYPE_CHECKING:
 METRICS_PORT = "metrics-port"
 """File in the directory of a hatch-mar that says where its metrics are."""
 ARCHIVE = WORK / "benchmarks" / "store" / "echo.mar"
-PLAIN = WORK / "benchmarks" / "plain"
-"""hatch-mar as plain Python, beside the compiled one that is installed."""
 
 
 @cache
 def serve_digits() -> Path:
     """Build this checkout and the sample, install both; return the program `serve-digits`.
 
-    Its environment is a user's: hatch-mar from a compiled wheel, torch from an index.
+    Its environment is where a user's would be: hatch-mar from a wheel, torch from an index.
     """
-    program = demo.install(demo.build())
-    (plain,) = demo.WHEELHOUSE.glob("hatch_mar-*.whl")
-    shutil.rmtree(PLAIN, ignore_errors=True)
-    with zipfile.ZipFile(plain) as wheel:
-        wheel.extractall(PLAIN)
-    say("compiling hatch-mar")
-    compiled = WORK / "benchmarks" / "compiled"
-    shutil.rmtree(compiled, ignore_errors=True)
-    environ = {**pip_environ(), "HATCH_BUILD_HOOK_ENABLE_MYPYC": "true"}
-    python = demo.DEMO / "build" / "bin" / "python"
-    build = ("-m", "build", "--outdir", str(compiled), str(ROOT))
-    run(str(python), *build, environ=environ, quiet=True)
-    (wheel_path,) = compiled.glob("*.whl")
-    pip(program.with_name("python"), "install", "--force-reinstall", "--no-deps", str(wheel_path))
-    return program
+    return demo.install(demo.build())
 
 
 @cache
@@ -112,11 +94,9 @@ class TorchServePeer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HatchMarPeer:
-    """Ours, from a compiled wheel of this checkout, with its defaults."""
+    """Ours, from a wheel of this checkout, with its defaults."""
 
     name: str = "hatch-mar"
-    plain: bool = False
-    """Whether it is the plain Python that a wheel has where nothing is compiled."""
     archives: Mapping[str, Path] = field(default_factory=lambda: {"echo": ARCHIVE})
     """Of each task."""
     options: Sequence[str] = ()
@@ -138,8 +118,7 @@ class HatchMarPeer:
         metrics = free_port()
         (scratch / METRICS_PORT).write_text(str(metrics))
         others = [f"--management-port={free_port()}", f"--metrics-port={metrics}"]
-        found = ["env", f"PYTHONPATH={PLAIN}"] if self.plain else []
-        serve = [*found, str(python), "-m", "hatch_mar", "serve", *archives, "--port", str(port)]
+        serve = [str(python), "-m", "hatch_mar", "serve", *archives, "--port", str(port)]
         return [*serve, *others, *self.options]
 
 

@@ -12,8 +12,6 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-from mypy_extensions import mypyc_attr
-
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
     from collections.abc import Callable
@@ -36,7 +34,6 @@ def describe(client: tuple[str, int] | None, request_line: str) -> str:
     return f' - {who} "{request_line}" '
 
 
-@mypyc_attr(allow_interpreted_subclasses=True)
 class LineLog:
     """Collects lines, each with its time, and hands them to `write` in blocks."""
 
@@ -77,7 +74,6 @@ class LineLog:
             self._write(block)
 
 
-@mypyc_attr(allow_interpreted_subclasses=True)
 class AccessLog(LineLog):
     """Has a line for every answer; lines are made some hundred at a time, between answers."""
 
@@ -121,7 +117,6 @@ def write_to(descriptor: int, block: bytes) -> None:
     rest = memoryview(block)
     while rest:
         try:
-            written = os.write(descriptor, rest)
+            rest = rest[os.write(descriptor, rest) :]
         except OSError:
             return
-        rest = rest[written:]

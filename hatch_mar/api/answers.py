@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence  # noqa: TC003 - compiled, annotations are run
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from http import HTTPStatus
@@ -18,6 +17,8 @@ from typing import TYPE_CHECKING
 from hatch_mar.errors import PredictionFailedError, RequestError, ServiceUnavailableError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from hatch_mar.serve import Response
 
 NO_CACHE = (

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import httptools
-from mypy_extensions import mypyc_attr
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from hatch_mar.api.scope import HEADERS_AS_SENT
@@ -16,7 +15,6 @@ if TYPE_CHECKING:
 _TUNNEL = b"CONNECT"
 
 
-@mypyc_attr(allow_interpreted_subclasses=True)
 class PlainProtocol(HttpToolsProtocol):
     """uvicorn's protocol, with requests for another one read as if they had not asked.
 

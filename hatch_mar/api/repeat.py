@@ -8,12 +8,12 @@ Everything else is the parser's: other heads, bodies that come in pieces or in c
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mypy_extensions import mypyc_attr
-
-from hatch_mar.api.exchange import Head  # noqa: TC001 - compiled, annotations are run
 from hatch_mar.api.plain import PlainProtocol
+
+if TYPE_CHECKING:
+    from hatch_mar.api.exchange import Head
 
 _END_OF_HEAD = b"\r\n\r\n"
 _SMALL = 1 << 14
@@ -41,7 +41,6 @@ def find_repeat(data: bytes, head: Head) -> Repeat | None:
     return Repeat(data[:end], len(data), head)
 
 
-@mypyc_attr(allow_interpreted_subclasses=True)
 class RepeatProtocol(PlainProtocol):
     """Takes requests that repeat the last one, and leaves the others to the parser."""
 

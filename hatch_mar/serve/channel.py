@@ -7,7 +7,6 @@ travel as one piece and are taken apart by whoever looks at them.
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence  # noqa: TC003 - compiled, annotations are run
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, NoReturn, TypeVar
 
@@ -29,7 +28,7 @@ from hatch_mar.serve.packing import (
 from hatch_mar.serve.shared import MOST_AT_ONCE, SHARED_FROM, SharedMemory, find, share
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     TakeShared = Callable[[int], memoryview]
     """Returns the next shared memory that has come, of so many bytes."""

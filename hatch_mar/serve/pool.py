@@ -368,7 +368,7 @@ class Pool:
         times = [seat.item_time for seat in self._batcher.seats if seat.item_time]
         if wait or not times:
             return wait
-        return self.pending * math.fsum(times) / len(times) ** 2
+        return self.pending * sum(times) / len(times) ** 2
 
     def _arm(self) -> None:
         """Have `_on_time` called when time alone will change something, or somewhat earlier."""

@@ -14,8 +14,6 @@ from contextlib import suppress
 from math import inf
 from typing import TYPE_CHECKING
 
-from mypy_extensions import mypyc_attr
-
 from hatch_mar.serve.batching.jobs import Seat
 
 if TYPE_CHECKING:
@@ -33,9 +31,11 @@ _SMOOTHING = 0.1
 """Weight of the newest batch in the running mean of a request's time."""
 
 
-@mypyc_attr(allow_interpreted_subclasses=True)
 class Batcher:
     """One queue, and the seats that empty it."""
+
+    ordered = True
+    """Whether workers answer in the order in which they were given requests."""
 
     def __init__(
         self,
@@ -59,8 +59,6 @@ class Batcher:
         By `forecast` a request is refused that would wait longer than `max_wait` seconds (0: any
         time) before it is begun, or whose client would have given up by the time of its answer.
         """
-        self.ordered = True
-        """Whether workers answer in the order in which they were given requests."""
         self.batch_size = batch_size
         self.room = batch_size
         """How many requests a worker may have begun at once."""

@@ -18,10 +18,11 @@ if TYPE_CHECKING:
 class OpenBatcher(Batcher):
     """One queue, and seats that take requests while they answer others."""
 
+    ordered = False
+
     def __init__(self, *, room: int = 0, **limits: Any) -> None:  # noqa: ANN401 - as in Batcher
         """Let a worker hold `room` requests, by default a batch; see `Batcher`."""
         super().__init__(**limits)
-        self.ordered = False
         self.room = room or self.batch_size
 
     def assign(self, now: float) -> list[tuple[Seat, list[Job]]]:

@@ -14,8 +14,6 @@ from collections import deque
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from mypy_extensions import mypyc_attr
-
 from hatch_mar.model.protocol import Response
 from hatch_mar.serve import shared
 from hatch_mar.serve.channel import (
@@ -56,7 +54,6 @@ class DeviceLostError(Exception):
     """The process cannot use its device any more; another one can."""
 
 
-@mypyc_attr(allow_interpreted_subclasses=True)
 class Loop:
     """Takes what the door sends, answers it in batches, sends the replies."""
 
