@@ -37,7 +37,11 @@ ENOUGH = {
     "legacy": ["ts_queue_latency_microseconds{"],
 }
 """What `/metrics` has of everything once it has the last of it."""
+LOGGED = ("Requests2XX", "Requests4XX", "QueueTime", "WorkerThreadTime", "DiskAvailable")
+"""What `ts_metrics.log` has of everything: it is not written together with `access_log.log`."""
 PRINTED = ("printed at load", "printed in handle", "written to stderr", "logged", "on two lines")
+PRINTS = 11
+"""How many lines begin so: stdout and stderr of a worker are pipes that are read one by one."""
 VARYING = {
     *("Requests2XX", "QueueTime", "WorkerThreadTime", "WorkerLoadTime", "PredictionTime"),
     *("ts_inference_latency_microseconds", "ts_queue_latency_microseconds", "CPUUtilization"),
@@ -100,15 +104,26 @@ def read_log(server: TorchServe, name: str) -> str:
 
 def has_said_all(server: TorchServe, name: str) -> bool:
     text = scrape(server)
-    measured = read_log(server, "model_metrics")
+    logs = {one: read_log(server, one) for one in FILES}
+    measured = logs["model_metrics"]
+    said = (logs["model_log"], logs["ts_log"], server.output())
     return (
         all(part in text for part in ENOUGH[name])
-        and read_log(server, "model_log").count("written to stderr") == 2
-        and "/nil" in read_log(server, "access_log")
+        and all(len(printed(lines.splitlines())) >= PRINTS for lines in said)
+        and all(f"GET {path} " in logs["access_log"] for path in ASKED)
         and (name != "legacy" or measured.count("|#Layer:one|") == 2)
         and (name != "legacy" or measured.count("PredictionTime") == 2)
-        and (name != "legacy" or "DiskAvailable" in read_log(server, "ts_metrics"))
+        and (name != "legacy" or all(f"{one}." in logs["ts_metrics"] for one in LOGGED))
     )
+
+
+def printed(lines: list[str]) -> list[str]:
+    """Return what handlers print and log, of these lines."""
+    return [
+        line
+        for line in lines
+        if "MODEL_LOG" in line and line.partition(" - ")[2].startswith(PRINTED)
+    ]
 
 
 def samples(text: str) -> dict[str, str]:
@@ -196,14 +211,10 @@ def test_access_lines(ask: Ask) -> None:
 @pytest.mark.parametrize("log", ["model_log", "ts_log", "output"])
 def test_what_handlers_print_and_log(ask: Ask, log: str) -> None:
     lines = [
-        Counter(
-            blank(line)
-            for line in (told.output if log == "output" else told.logs[log])
-            if "MODEL_LOG" in line and line.partition(" - ")[2].startswith(PRINTED)
-        )
+        Counter(map(blank, printed(told.output if log == "output" else told.logs[log])))
         for told in ask("declared")
     ]
-    assert lines[0].total() == 11
+    assert lines[0].total() == PRINTS
     assert lines[0] == lines[1]
 
 
