@@ -6,9 +6,13 @@ import subprocess
 from functools import cache
 from typing import TYPE_CHECKING
 
+from hypothesis import settings
+
 if TYPE_CHECKING:
     import pytest
 
+settings.register_profile("suite", deadline=None)  # an example may lose its processor for a while
+settings.load_profile("suite")
 pytest_plugins = ["tests.support.builds", "tests.support.runner"]
 
 

@@ -123,12 +123,15 @@ class _Log:
         """When the last line was due, and the bytes that were here; at first those kept before."""
         self._here = 0
         self._over = threading.Event()
+        self._teller: threading.Thread | None = None
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._over.set()
+        if self._teller is not None:
+            self._teller.join()  # or its last line comes after what is said next
 
     def __call__(self, done: int, total: int | None) -> None:
         """See `hatch_mar.weights.fetch.Progress`."""
@@ -136,7 +139,8 @@ class _Log:
         self._size = self._size if total is None else total
         if self._told is None:
             self._told = self._clock(), done
-            threading.Thread(target=self._tell_often, daemon=True).start()
+            self._teller = threading.Thread(target=self._tell_often, daemon=True)
+            self._teller.start()
 
     def _tell_often(self) -> None:
         while not self._over.wait(self._interval):

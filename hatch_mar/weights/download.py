@@ -96,6 +96,8 @@ class Download:
         """How many were opened, one after another or at once."""
         self.is_resumed = partial.present > 0
         """Whether there were bytes before."""
+        self.is_misfit = False
+        """Whether a connection was given other bytes than it had asked for."""
         self._changed = threading.Condition()
         self._taken: dict[threading.Thread, Span] = {}
         self._streams: dict[threading.Thread, Stream] = {}
@@ -310,6 +312,7 @@ class Download:
         found = stream.start, stream.version, stream.total
         if found != (part[0], self._version, self._length):
             stream.close()
+            self.is_misfit = True
             raise ConnectionError("the server gives another file than before, or other parts of it")
         return stream
 

@@ -241,7 +241,7 @@ class _Transfer:
                     logger.info("%s: %s; trying again", redact(source), error)
                     asked = error.retry_after if isinstance(error, BusyError) else 0.0
                     self.patience.wait(failures, asked=asked)
-                    if isinstance(error, _MisfitError):
+                    if download.is_misfit or isinstance(error, _MisfitError):
                         lanes = replace(lanes, most=1)
                 else:
                     return

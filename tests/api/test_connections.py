@@ -53,7 +53,7 @@ async def listening(idle_timeout: float) -> AsyncIterator[tuple[BoundSocket, Lis
 )
 def test_a_body_that_does_not_come(said: bytes, answer: bytes) -> None:
     async def scenario() -> bytes:
-        async with listening(0.05) as (bound, _):
+        async with listening(0.3) as (bound, _):
             host, port = bound.socket.getsockname()
             reader, writer = await asyncio.open_connection(host, port)
             writer.write(said)
@@ -76,7 +76,7 @@ def test_a_body_that_does_not_come(said: bytes, answer: bytes) -> None:
 )
 def test_idle_connection_is_closed(said: bytes) -> None:
     async def scenario() -> bytes:
-        async with listening(0.05) as (bound, _):
+        async with listening(0.3) as (bound, _):
             host, port = bound.socket.getsockname()
             reader, writer = await asyncio.open_connection(host, port)
             writer.write(said)

@@ -6,6 +6,7 @@ import pytest
 
 from hatch_mar.api.listeners import Address, bind
 from hatch_mar.errors import AddressInUseError
+from tests.support.ports import free_ports
 
 
 def address(host: str = "127.0.0.1", port: int = 0) -> Address:
@@ -26,9 +27,8 @@ def test_a_free_port_is_ours_at_once() -> None:
 
 
 def test_a_port_is_free_again_after_it_was_closed() -> None:
-    first = bind(address())
-    port = first.socket.getsockname()[1]
-    first.socket.close()
+    (port,) = free_ports(1)
+    bind(address(port=port)).socket.close()
     bind(address(port=port)).socket.close()
 
 

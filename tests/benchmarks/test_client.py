@@ -19,7 +19,7 @@ from benchmarks.client import (
     steady_rate,
 )
 from benchmarks.load import Ask
-from benchmarks.processes import free_port
+from tests.support.ports import free_ports
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -98,7 +98,7 @@ def test_a_request_is_sent_when_it_is_due_whether_or_not_there_are_answers() -> 
         return await mine
 
     with answering(answer_when_five_wait) as port:
-        answered = offer(port, "/", ASK, schedule(100, 0.05))
+        answered = offer(port, "/", ASK, schedule(10, 0.5))
     assert [one.status for one in answered] == [200] * 5
     assert all(one.sent >= one.due for one in answered)
     # The first one waited for the last to be due, and its latency says so.
@@ -109,7 +109,7 @@ def test_a_request_is_sent_when_it_is_due_whether_or_not_there_are_answers() -> 
 def test_what_was_refused_and_what_had_no_answer_are_told_apart() -> None:
     with answering(busy) as port:
         assert [one.status for one in offer(port, "/", ASK, [0.0, 0.01])] == [503, 503]
-    assert offer(free_port(), "/", ASK, [0.0])[0].status == NO_ANSWER
+    assert offer(free_ports(1)[0], "/", ASK, [0.0])[0].status == NO_ANSWER
 
 
 def test_a_few_slow_answers_have_a_rate() -> None:

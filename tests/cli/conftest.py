@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,6 +9,7 @@ import pytest
 from tests.support.archives import write_mar
 from tests.support.commands import Program
 from tests.support.daemon import HANDLER, Home
+from tests.support.ports import free_ports
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,10 +34,7 @@ def home(tmp_path: Path) -> Iterator[Home]:
     for name in ("store", "tmp"):
         (tmp_path / name).mkdir()
     write_mar(tmp_path / "store", "fine", HANDLER)
-    holders = [socket.create_server(("127.0.0.1", 0)) for _ in range(3)]
-    first, second, third = (holder.getsockname()[1] for holder in holders)
-    for holder in holders:
-        holder.close()
+    first, second, third = free_ports(3)
     home = Home(path=tmp_path, ports=(first, second, third), log=tmp_path / "none")
     home.configure()
     yield home

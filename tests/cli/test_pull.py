@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from queue import Queue
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -290,14 +291,13 @@ class TestWhatIsSeen:
             tell(50, 100)
         assert capsys.readouterr().err == ""
 
-    def test_waiting_is_told_too(
-        self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_waiting_is_told_too(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        said: Queue[str] = Queue()
+        monkeypatch.setattr("click.echo", lambda text, **_: said.put(text))
         monkeypatch.setattr(fetching, "INTERVAL", 0.0)
         with told("w", 100):
-            shown = ""
-            while "fetching w: waiting for its source, or for another process" not in shown:
-                shown += capsys.readouterr().err
+            shown = said.get(timeout=60)
+        assert shown.startswith("fetching w: waiting for its source, or for another process")
 
     @pytest.mark.parametrize(
         ("done", "size", "shown"),

@@ -74,8 +74,17 @@ def greeter(tmp_path: Path) -> Path:
     return write_mar(tmp_path, "greeter", GREETER)
 
 
+UNHURRIED = (
+    sys.executable,
+    "-c",
+    "from hatch_mar.cli import main, runner; runner._HEAD_START = 60.0; main()",
+    "serve",
+)
+"""A program that opens no door before its models are under way, on however slow a machine."""
+
+
 def predict(runner: Runner, path: str) -> str:
-    return httpx.post(f"{runner.url}/predictions/{path}", content=b"x").text
+    return httpx.post(f"{runner.url}/predictions/{path}", content=b"x", timeout=60).text
 
 
 def failed(runner: Runner) -> list[str]:
@@ -264,7 +273,7 @@ def test_a_mistake_on_the_command_line(
 
 
 def test_a_model_that_is_not_installed(scratch: Path) -> None:
-    with start_runner("nobody", env={"TMPDIR": str(scratch)}) as runner:
+    with start_runner("nobody", argv=UNHURRIED, env={"TMPDIR": str(scratch)}) as runner:
         (line,) = failed(runner)
         assert line.startswith("hatch-mar: nobody: no such model is installed")
         assert runner.exited() == 6
@@ -274,7 +283,7 @@ def test_a_model_that_is_not_installed(scratch: Path) -> None:
 def test_a_broken_archive(tmp_path: Path, scratch: Path) -> None:
     broken = tmp_path / "broken.mar"
     broken.write_bytes(b"PK\x03\x04 and nothing more")
-    with start_runner(str(broken), env={"TMPDIR": str(scratch)}) as runner:
+    with start_runner(str(broken), argv=UNHURRIED, env={"TMPDIR": str(scratch)}) as runner:
         (line,) = failed(runner)
         assert line.startswith(f"hatch-mar: {broken}")
         assert runner.exited() == 3
@@ -285,7 +294,7 @@ def test_a_member_that_was_changed(greeter: Path, scratch: Path, tmp_path: Path)
     directory = unpack(greeter, tmp_path / "changed")
     handler = directory / "handler.py"
     handler.write_bytes(handler.read_bytes().replace(b"model_name", b"model_nome"))
-    with start_runner(str(directory), env={"TMPDIR": str(scratch)}) as runner:
+    with start_runner(str(directory), argv=UNHURRIED, env={"TMPDIR": str(scratch)}) as runner:
         (line,) = failed(runner)
         assert "handler.py" in line
         assert runner.exited() == 3
@@ -373,7 +382,7 @@ def test_a_closed_stdout_loses_what_is_said_and_nothing_else(tmp_path: Path) -> 
         url = process.stdout.readline().decode().split()[2].rstrip(",")
         process.stdout.close()
         (tmp_path / "go").touch()
-        assert httpx.post(f"{url}/predictions/patient", content=b"x").status_code == 200
+        assert httpx.post(f"{url}/predictions/patient", content=b"x", timeout=60).status_code == 200
         process.terminate()
         assert (process.wait(), process.stderr.read()) == (0, b"")
 

@@ -10,6 +10,7 @@ import ssl
 import stat
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -44,7 +45,7 @@ def test_start_serve_and_stop(home: Home) -> None:
     home.start("--models", "all", "--disable-token-auth")
     assert stat.S_ISREG((home.path / "tmp" / ".model_server.pid").stat().st_mode)
     assert httpx.get(f"{home.url}/ping").json() == {"status": "Healthy"}
-    assert httpx.post(f"{home.url}/predictions/fine", content=b"").status_code == 200
+    assert httpx.post(f"{home.url}/predictions/fine", content=b"", timeout=60).status_code == 200
     again = home.run("--start", "--model-store", "store")
     assert again.returncode == 1
     assert "already running, please use torchserve --stop" in again.stdout
@@ -112,7 +113,8 @@ def test_keys(home: Home) -> None:
     assert httpx.get(ping, headers=keys["management"]).status_code == 400
     predict = f"{home.url}/predictions/fine"
     assert httpx.post(predict, content=b"").status_code == 400
-    assert httpx.post(predict, content=b"", headers=keys["inference"]).status_code == 200
+    allowed = httpx.post(predict, content=b"", headers=keys["inference"], timeout=60)
+    assert allowed.status_code == 200
     models = f"{home.management_url}/models"
     assert httpx.get(models, headers=keys["inference"]).status_code == 400
     assert httpx.get(models, headers=keys["management"]).status_code == 200
@@ -163,7 +165,7 @@ def test_what_the_file_says_reaches_the_models(home: Home) -> None:
     assert [fine[key] for key in keys] == [2, 3, 7, 66]
     assert [other[key] for key in keys] == [1, 1, 120, 66]
     assert fine["jobQueueStatus"]["remainingCapacity"] == 9
-    answer = httpx.post(f"{home.url}/predictions/fine", content=b"")
+    answer = httpx.post(f"{home.url}/predictions/fine", content=b"", timeout=60)
     assert answer.json() == {"secret": None, "batch": 3}
 
 
@@ -233,11 +235,14 @@ def test_a_snapshot_is_what_a_later_start_goes_on_with(home: Home) -> None:
     home.configure("default_workers_per_model=1\nenable_model_api=true\n")
     flags = ("--model-store", "store", "--disable-token-auth")
     home.start_with(*flags, "--ts-config", "config.properties", "--models", "fine-1.0.mar")
-    httpx.post(f"{home.management_url}/models?url=late-1.0.mar").raise_for_status()
+    kept = home.path / "logs" / "config"
+    while not list(kept.glob("*-startup.cfg")):  # it is written when every model is ready
+        time.sleep(0.02)
+    httpx.post(f"{home.management_url}/models?url=late-1.0.mar", timeout=60).raise_for_status()
     scaling = f"{home.management_url}/models/late?min_worker=2&synchronous=true"
-    httpx.put(scaling, timeout=30).raise_for_status()
+    httpx.put(scaling, timeout=60).raise_for_status()
     home.run("--stop")
-    snapshots = sorted((home.path / "logs" / "config").iterdir())
+    snapshots = sorted(kept.iterdir())
     kinds = [path.name.rpartition("-")[2] for path in snapshots]
     assert kinds == ["startup.cfg", "snapshot.cfg", "snapshot.cfg", "shutdown.cfg"]
     home.start_with("--start")

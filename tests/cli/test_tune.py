@@ -22,7 +22,7 @@ def handle(data, context):
         return None
     if len(data) > 8:
         raise RuntimeError("no room for so many")
-    time.sleep(0.004 + 0.002 * len(data))
+    time.sleep(0.02 + 0.01 * len(data))
     return [len(data)] * len(data)
 """
 
@@ -31,7 +31,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
 
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
-    """An archive that is a directory, whose batches cost 4 ms and 2 ms for each request."""
+    """An archive that is a directory, whose batches cost 20 ms and 10 ms for each request."""
     directory = tmp_path / "sleepy"
     (directory / "MAR-INF").mkdir(parents=True)
     manifest = {"runtime": "python", "model": {"modelName": "sleepy", "modelVersion": "1.0"}}
@@ -86,13 +86,13 @@ def test_the_first_size_that_fails_is_the_last(model: Path) -> None:
 def test_a_batch_that_is_never_answered_is_the_last(
     model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sweep, "LONGEST", 1.0)
+    monkeypatch.setattr(sweep, "LONGEST", 5.0)
     (model / "handler.py").write_text(
         HANDLER.replace('raise RuntimeError("no room for so many")', "time.sleep(600)")
     )
     told = document_of(model, "--sizes", "1,16")
     assert [batch["size"] for batch in told["batches"]] == [1]
-    assert told["failure"] == "a batch of 16: no answer within 1 seconds"
+    assert told["failure"] == "a batch of 16: no answer within 5 seconds"
 
 
 def test_a_batch_that_is_refused_is_the_last(model: Path) -> None:

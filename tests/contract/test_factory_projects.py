@@ -94,7 +94,9 @@ def servers(store: Path, calls: Path, torchserve_home: TorchServeHome) -> Iterat
     What the hooks did is looked at in between.
     """
     with ExitStack() as stack:
-        theirs = stack.enter_context(start_torchserve(torchserve_home, store))
+        theirs = stack.enter_context(
+            start_torchserve(torchserve_home, store, on_start=lambda: calls.write_text(""))
+        )
         assert calls.read_text().split() == HOOKS_RUN
         calls.write_text("")
         archives = (str(only(store, f"{name}*")) for name in NAMES)

@@ -31,13 +31,19 @@ SETTINGS: Mapping[str, Mapping[str, str]] = {
 }
 FILES = ("access_log", "ts_log", "model_log", "ts_metrics", "model_metrics")
 ASKED = ("/predictions/m", "/predictions/m/1.0", "/predictions/none", "/predictions/m/9.0", "/nil")
+_LATENCY = r'^ts_queue_latency_microseconds\{model_name="m",model_version="1\.0"'
+_MACHINE = ("DiskAvailable", "MemoryUtilization")
+"""The last ones of ours and of theirs."""
 ENOUGH = {
-    "declared": ['Seen{Kind="b"', 'Layered{Other="one"', "PredictionTime{"],
-    "detected": ['Seen{Kind="b"', 'Layered{Layer="one"', "PredictionTime{", "DiskAvailable{"],
-    "legacy": ["ts_queue_latency_microseconds{"],
+    "declared": [r"^Spent_count\{.* 2\.0$", r'^Layered\{Other="one"', r"^PredictionTime\{"],
+    "detected": [
+        *(r"^Typed\{.* 8\.0$", r'^Layered\{Layer="one"', r"^PredictionTime\{", _LATENCY),
+        *(rf"^{name}\{{" for name in _MACHINE),
+    ],
+    "legacy": [_LATENCY],
 }
-"""What `/metrics` has of everything once it has the last of it."""
-LOGGED = ("Requests2XX", "Requests4XX", "QueueTime", "WorkerThreadTime", "DiskAvailable")
+"""What lines of `/metrics` begin with, or are, once they are the last of both predictions."""
+LOGGED = ("Requests2XX", "Requests4XX", "QueueTime", "WorkerThreadTime", *_MACHINE)
 """What `ts_metrics.log` has of everything: it is not written together with `access_log.log`."""
 PRINTED = ("printed at load", "printed in handle", "written to stderr", "logged", "on two lines")
 PRINTS = 11
@@ -108,7 +114,7 @@ def has_said_all(server: TorchServe, name: str) -> bool:
     measured = logs["model_metrics"]
     said = (logs["model_log"], logs["ts_log"], server.output())
     return (
-        all(part in text for part in ENOUGH[name])
+        all(re.search(line, text, re.MULTILINE) for line in ENOUGH[name])
         and all(len(printed(lines.splitlines())) >= PRINTS for lines in said)
         and all(f"GET {path} " in logs["access_log"] for path in ASKED)
         and (name != "legacy" or measured.count("|#Layer:one|") == 2)

@@ -79,8 +79,13 @@ def load_model(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Load
     monkeypatch.setattr(sys, "meta_path", list(sys.meta_path))
     for name in ("HATCH_MAR_INSTALL_HOOKS", "TS_DECODE_INPUT_REQUEST"):
         monkeypatch.setenv(name, os.environ.get(name, ""))
+    set_by_loading = ("TORCHINDUCTOR_CACHE_DIR", "AOTI_RUNTIME_CHECK_INPUTS")
+    kept = {name: os.environ.get(name) for name in set_by_loading}
     before = set(sys.modules)
     yield load
+    for name, value in kept.items():
+        os.environ.pop(name, None)
+        os.environ.update({name: value} if value is not None else {})
     for name in set(sys.modules) - before:
         spec = getattr(sys.modules[name], "__spec__", None)
         if str(getattr(spec, "origin", "")).startswith(str(tmp_path)) or name == "base_handler":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -580,12 +581,14 @@ def children_of(pid: int) -> list[int]:
 
 
 def read_pss(pid: int) -> int:
-    (line,) = [
-        line
-        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-        if line.startswith("Pss:")
-    ]
-    return int(line.split()[1]) * 1024
+    """Return the bytes that are its own or its share, without libraries: strangers share those."""
+    total, counts = 0, True
+    for line in Path(f"/proc/{pid}/smaps").read_text().splitlines():
+        if re.match(r"[0-9a-f]+-[0-9a-f]+ ", line):
+            counts = ".so" not in line
+        elif line.startswith("Pss:") and counts:
+            total += int(line.split()[1]) * 1024
+    return total
 
 
 @pytest.mark.slow

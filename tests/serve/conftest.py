@@ -160,7 +160,7 @@ def appears() -> Callable[[Path], Awaitable[None]]:
     """Return a function that waits until a file is there."""
 
     async def wait(path: Path) -> None:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             while not path.exists():  # noqa: ASYNC110, ASYNC240 - another process makes it
                 await asyncio.sleep(0.002)
 

@@ -71,7 +71,7 @@ class Stage:
             "children": len(psutil.Process().children(recursive=True)),
             "files": Counter(path.suffix for path in self._folder.rglob("*")),
             "objects": [kinds[kind] for kind in (Pool, Slot, WorkerProcess)],
-            "samples": self.service.metrics.expose().count("W-9"),
+            "samples": self.service.metrics.expose().count("WorkerLoadTime{"),
         }
 
     def _name(self, entry: os.DirEntry[str]) -> str:

@@ -119,13 +119,13 @@ def test_a_deadline_that_cannot_be_met_is_refused_at_the_door(
     deployment = obedient()
 
     async def test(service: Service) -> None:
-        await submit(service, "sleep 0.3")
+        await submit(service, "sleep 0.2")
         running = submit(service, "until go")
         await appears(deployment.directory / "go.waiting")
         waiting = [submit(service, "a") for _ in range(8)]
         with pytest.raises(ServiceUnavailableError, match="has no worker to serve") as caught:
             await service.predict("m", None, with_deadline("late", "100"))
-        assert caught.value.retry_after in {2, 3}  # eight of 0.3 s, and what is left of the first
+        assert caught.value.retry_after in {2, 3}  # eight of 0.2 s, and what is left of the first
         (deployment.directory / "go").touch()
         assert [(await one).status for one in (running, *waiting)] == [200] * 9
         assert service.explain_batching("m")["counts"]["refusedWait"] == 1

@@ -14,7 +14,7 @@ import pytest
 from hatch_mar.errors import (
     ServiceUnavailableError,
 )
-from hatch_mar.serve import Deployment, Part, Request, Response, Service, workforce
+from hatch_mar.serve import Deployment, Part, Request, Response, Service, process, workforce
 from hatch_mar.serve.backoff import backoff
 from hatch_mar.serve.process import Exit
 from hatch_mar.serve.slot import TRANSITIONS, State
@@ -31,7 +31,14 @@ def summary(reply: Response) -> tuple[int, bytes, bool, str]:
 DIED = (500, b"Worker died.", True, "InternalServerException")
 
 
+@pytest.fixture
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However slowly a process ends, nobody kills it: the reason is its own."""
+    monkeypatch.setattr(process, "_HANG_UP_SECONDS", 30)
+
+
 class TestDeath:
+    @pytest.mark.usefixtures("patience")
     @pytest.mark.parametrize(
         ("order", "reason"),
         [
@@ -42,8 +49,14 @@ class TestDeath:
         ],
     )
     def test_the_one_that_was_running_is_told_and_the_others_are_answered(
-        self, obedient: Maker, run_service: Runner, submit: Submit, order: str, reason: str
+        self,
+        obedient: Maker,
+        run_service: Runner,
+        submit: Submit,
+        order: str,
+        reason: str,
     ) -> None:
+
         async def test(service: Service) -> None:
             killer, *others = (submit(service, body) for body in (order, "a", "b", "c"))
             assert summary(await killer) == DIED
@@ -108,9 +121,9 @@ class TestDeath:
             assert summary(await silent) == DIED
             assert (await waiting).status == 200
             (worker,) = service.health().models["m"]["1.0"].workers
-            assert worker.reason == "no answer within responseTimeout=1 seconds"
+            assert worker.reason == "no answer within responseTimeout=3 seconds"
 
-        run_service(test, obedient(responseTimeout=1))
+        run_service(test, obedient(responseTimeout=3))
 
     def test_a_worker_that_hangs_up_is_replaced(
         self, make_deployment: Maker, run_service: Runner, submit: Submit

@@ -298,7 +298,7 @@ def test_a_rank_that_hangs_is_replaced_with_its_group(
         await until_ready(service, deaths=1)
         assert read_json(await submit(service, "again"))["RANK"] == "0"
 
-    run_service(test, make_deployment(OBEDIENT, **TWO, responseTimeout=1))
+    run_service(test, make_deployment(OBEDIENT, **TWO, responseTimeout=3))
 
 
 def test_a_service_that_closes_leaves_no_process_of_a_group_that_is_loading(

@@ -11,6 +11,7 @@ import pytest
 
 from hatch_mar.errors import ModelError
 from hatch_mar.serve import Deployment, Response, Service
+from hatch_mar.serve.devices import watch
 from hatch_mar.serve.devices.discovery import Device, find_lost
 from tests.support.fake_nvml import FakeNvml
 
@@ -129,8 +130,15 @@ class TestContext:
 
 class TestDevice:
     def test_workers_of_a_lost_device_move(
-        self, nvml: FakeNvml, make_deployment: Maker, run_service: Runner, submit: Submit
+        self,
+        nvml: FakeNvml,
+        make_deployment: Maker,
+        run_service: Runner,
+        submit: Submit,
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
+        monkeypatch.setattr(watch, "WATCH_SECONDS", 3600)  # it is the worker who raises doubts
+
         async def test(service: Service) -> None:
             assert (await where(submit(service, "a")))[0] == "GPU-0"
             nvml.lost["GPU-0"] = nvml.NVML_ERROR_GPU_IS_LOST
@@ -140,9 +148,12 @@ class TestDevice:
             async with asyncio.timeout(60):
                 while (await submit(service, "c")).status != 200:
                     pass
+            await becomes(
+                lambda: (
+                    [one.device for one in service.health().models["m"]["1.0"].workers] == ["gpu:1"]
+                )
+            )
             assert (await where(submit(service, "d")))[0] == "GPU-1"
-            (worker,) = service.health().models["m"]["1.0"].workers
-            assert worker.device == "gpu:1"
             assert 'hatch_mar_gpu_lost{device="GPU-0",gpu="0"' in service.metrics.expose()
 
         run_service(test, make_deployment(GPU_WORK), workers=1)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import pytest
 
@@ -20,6 +21,7 @@ from hatch_mar.serve import Deployment, Request, Response, Service
 Maker = Callable[..., Deployment]
 Runner = Callable[..., None]
 Submit = Callable[..., "asyncio.Future[Response]"]
+Appears = Callable[[Path], Awaitable[None]]
 Say = Callable[..., Request]
 WHOAMI = (
     "def handle(data, ctx): return data and ['{} {}'.format(ctx.model_name, VERSION)] * len(data)"
@@ -255,17 +257,20 @@ class TestClose:
         run_service(test, obedient(jobQueueSize=9))
 
     def test_nobody_waits_for_a_worker_that_hangs(
-        self, obedient: Maker, run_service: Runner, submit: Submit
+        self, obedient: Maker, run_service: Runner, submit: Submit, appears: Appears
     ) -> None:
+        deployment = obedient()
+
         async def test(service: Service) -> None:
-            running, held, waiting = (submit(service, "sleep 600") for _ in range(3))
+            running, held, waiting = (submit(service, "until never") for _ in range(3))
+            await appears(deployment.directory / "never.waiting")
             await service.close(timeout=0.1)
             assert (await running).status == 500
             assert bytes((await running).body) == b"Worker died."
             for reply in (await held, await waiting):
                 assert reply.status in {500, 503}
 
-        run_service(test, obedient())
+        run_service(test, deployment)
 
     def test_nothing_can_be_registered_any_more(
         self, make_deployment: Maker, run_service: Runner

@@ -179,14 +179,14 @@ def test_who_is_gone_is_fed_no_more(make_deployment: Maker, run_service: Runner)
 def test_a_worker_waits_for_who_does_not_keep_up(
     make_deployment: Maker, run_service: Runner
 ) -> None:
-    deployment = make_deployment(STREAMING, responseTimeout=1)
+    deployment = make_deployment(STREAMING, responseTimeout=3)
     count = 40
 
     async def test(service: Service) -> None:
         pieces = PieceQueue(service, "m", None, ask(",".join(["large"] * count + ["end"])))
         await anext(pieces)
         # Longer than responseTimeout: it is not the worker that is slow.
-        await asyncio.sleep(1.5)
+        await asyncio.sleep(3.5)
         sent = int((deployment.directory / "sent").read_text(encoding="utf-8"))
         assert sent < count - 1
         assert len(await texts(pieces)) == count

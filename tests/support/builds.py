@@ -36,7 +36,7 @@ _LEFT_BEHIND = shutil.ignore_patterns("__pycache__", "dist", "*.pyc", ".git", ".
 _FRONT_ENDS_OWN = ("HATCH_", "PIP_", "UV_", "VIRTUAL_ENV", "PYTHONPATH", "SOURCE_DATE_EPOCH")
 """Variables of the session that would change what a front end does."""
 _KEPT = (
-    *("PIP_CACHE_DIR", "PIP_CERT", "PIP_DEFAULT_TIMEOUT", "PIP_EXTRA_INDEX_URL", "PIP_INDEX_URL"),
+    *("PIP_CACHE_DIR", "PIP_CERT", "PIP_EXTRA_INDEX_URL", "PIP_INDEX_URL"),
     *("UV_CACHE_DIR", "UV_DEFAULT_INDEX", "UV_INDEX", "UV_NATIVE_TLS", "UV_SYSTEM_CERTS"),
 )
 """But these say how this machine reaches its indexes."""
@@ -212,6 +212,9 @@ def build_environ(shared: Shared, wheelhouse: Path) -> dict[str, str]:
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
         "PIP_CONSTRAINT": constraints,
         "PIP_FIND_LINKS": " ".join(places),
+        # A connection that stalls is tried again before pytest gives the test up.
+        "PIP_DEFAULT_TIMEOUT": "20",
+        "UV_HTTP_TIMEOUT": "20",
         "PIP_DISABLE_PIP_VERSION_CHECK": "1",
         "UV_CONSTRAINT": constraints,
         "UV_FIND_LINKS": ",".join(places),
@@ -228,8 +231,6 @@ def serving_env(shared: Shared, wheelhouse: Path) -> Environment:
     def make(into: Path) -> None:
         environment = make_environment(into)
         environment.install(*wheelhouse.glob("*.whl"))
-        # What hatchling asks an isolated build of an editable wheel for.
-        run(_uv(), "pip", "install", "--quiet", "--python", environment.python, "editables~=0.3")
 
     return Environment(shared.once("serving", make))
 

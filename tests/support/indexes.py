@@ -8,7 +8,6 @@ import hashlib
 import json
 import os
 import re
-import socket
 import subprocess
 import sys
 import time
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support.builds import run
+from tests.support.ports import free_ports
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -94,7 +94,7 @@ def _make_devpi_index(url: str) -> Index:
 def _serving(command: list[str], path: str, log: Path) -> Iterator[str]:
     """Run `command`, `{port}` in it being a free port, and yield its URL once `path` answers."""
     for _ in range(STARTS):
-        port = _free_port()
+        (port,) = free_ports(1)
         with log.open("wb") as output:
             server = subprocess.Popen(
                 [part.format(port=port) for part in command],
@@ -111,13 +111,6 @@ def _serving(command: list[str], path: str, log: Path) -> Iterator[str]:
             server.terminate()
             server.wait()
     pytest.fail(log.read_text())
-
-
-def _free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-        return port
 
 
 def _answers(server: subprocess.Popen[bytes], url: str) -> bool:

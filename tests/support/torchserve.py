@@ -13,7 +13,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import sysconfig
@@ -25,9 +24,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tests.support.exchange import Call, exchange
+from tests.support.ports import free_ports
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 REQUIREMENTS = (
     "torchserve==0.12.0",
@@ -210,12 +210,13 @@ def start_torchserve(
     tokens: bool = False,
     one_address: bool = False,
     workers: bool = True,
+    on_start: Callable[[], object] = lambda: None,
 ) -> Iterator[TorchServe]:
     """Serve `models` of the model store until the block ends; every worker is ready when it starts.
 
     With `tokens`, requests need keys; with `one_address`, management is where inference is; without
     `workers`, the models start with none. Without one that is `installed` it is our own program of
-    that name.
+    that name. `on_start` is called before it is started, and before it is started again.
 
     Raises:
         RuntimeError: The server or a worker did not start; the message ends with its output.
@@ -228,6 +229,7 @@ def start_torchserve(
     command += ["--model-store", store.absolute(), "--models", *models]
     command += ["--log-config", log_config] if log_config else []
     for attempt in range(1, _STARTS + 1):
+        on_start()
         # The path of a worker's socket lies in here, and may have 107 bytes: hence not in tmp_path.
         with tempfile.TemporaryDirectory(prefix="ts-") as home:
             try:
@@ -274,9 +276,7 @@ def _running(
 
 
 def _choose_addresses(home: Path, *, one_address: bool) -> tuple[TorchServe, dict[str, str]]:
-    with contextlib.ExitStack() as held:
-        sockets = [held.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(5)]
-        ports = [listener.getsockname()[1] for listener in sockets]
+    ports = free_ports(5)
     urls = [f"http://127.0.0.1:{port}" for port in ports]
     if one_address:
         urls[1] = urls[0]
@@ -300,9 +300,11 @@ def _await_start(server: TorchServe, process: subprocess.Popen[bytes]) -> None:
     """Wait until the server says that its ports are open."""
     deadline = time.monotonic() + _READY_WITHIN
     while "Model server started." not in (output := server.output()):
+        ended = process.poll() is not None
+        output = server.output()  # again: what it said last may be why it ended
         if "Address already in use" in output or "port is taken" in output:
             raise _PortTakenError
-        if process.poll() is not None:
+        if ended:
             raise RuntimeError(f"torchserve exited with {process.returncode}:\n{output[-4000:]}")
         if time.monotonic() > deadline:
             raise RuntimeError(f"torchserve does not start:\n{output[-8000:]}")

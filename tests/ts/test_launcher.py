@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import socket
-from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from hatch_mar.ts import launcher
 from tests.support.archives import write_mar
+from tests.support.ports import free_ports
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,10 +23,11 @@ def test_start_register_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     for name in ("store", "tmp"):
         (tmp_path / name).mkdir()
     archive = write_mar(tmp_path / "store", "greeter", HANDLER)
-    ports = _free_ports()
+    ports = free_ports(3)
     names = ("inference", "management", "metrics")
     pairs = zip(names, ports, strict=True)
     lines = [f"{name}_address=http://127.0.0.1:{port}" for name, port in pairs]
+    lines += ["grpc_inference_port=0", "grpc_management_port=0"]
     (tmp_path / "config.properties").write_text("\n".join(lines))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))  # where its pid file is
@@ -49,9 +49,3 @@ def test_start_register_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         launcher.stop()
     told = list(iter(lambda: lines_of_output.get(timeout=60), None))
     assert any("greeter" in str(line) for line in told)
-
-
-def _free_ports() -> list[int]:
-    with ExitStack() as held:
-        sockets = [held.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(3)]
-        return [one.getsockname()[1] for one in sockets]

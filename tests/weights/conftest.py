@@ -233,5 +233,5 @@ def patience(waits: list[float]) -> Patience:
 
 @pytest.fixture
 def haste(patience: Patience) -> Patience:
-    """The same, and half a second for a server that stalls."""
-    return replace(patience, stall=0.5)
+    """The same, and two seconds for a server that stalls: a machine may lose one of them."""
+    return replace(patience, stall=2.0)

@@ -46,7 +46,8 @@ class Machine:
     def _processor(self) -> Iterator[Family]:
         before, self._load = self._load, read_load()
         total = self._load.total - before.total
-        busy = 100 * (self._load.busy - before.busy) / total if total else 0.0
+        share = (self._load.busy - before.busy) / total if total else 0.0
+        busy = 100 * min(max(share, 0.0), 1.0)  # what waited for disks may become less (proc(5))
         yield gauge("CPUUtilization", [(self._labels, busy)])
 
     def _memory(self) -> Iterator[Family]:

@@ -30,6 +30,14 @@ SLEEPER = """
             time.sleep(0.02)
             return [row["body"] for row in data]
 """
+LINGERER = """
+    import atexit, time
+
+    atexit.register(time.sleep, 0.5)
+
+    def handle(data, context):
+        return None if data is None else [row["body"] for row in data]
+"""
 FICKLE = """
     import time
     from pathlib import Path
@@ -266,7 +274,7 @@ class TestZero:
             await until(leaving)
             assert (await submit(service, "wait")).status == 200
 
-        run_service(test, sleeper(scaleFromZero=True))
+        run_service(test, sleeper(LINGERER, scaleFromZero=True))
 
     def test_who_waits_for_a_worker_that_cannot_load_is_told(
         self, sleeper: Maker, run_service: Runner, submit: Submit
