@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import resource
 import signal
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from hatch_mar.api.health import Readiness
@@ -96,6 +98,7 @@ class Runner:
             HatchMarError: the only model cannot be served.
         """
         self._logs.open()
+        raise_file_limit()
         self._watch_signals()
         if isinstance(self._metrics, EventMetrics) and self._options.system_metrics:
             self._log_machine(self._metrics)
@@ -254,3 +257,15 @@ class Runner:
                 bound.socket.close()
             self._launcher.close()
             self._logs.close()
+
+
+def raise_file_limit() -> None:
+    """Let this process and its workers open as many files as they may (RLIMIT_NOFILE).
+
+    A shell's 1024 are for programs that use `select`. Each connection is a file, and so is each
+    large body on its way. Java virtual machines do the same, and hence TorchServe.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        with suppress(ValueError, OSError):  # a system may have a limit of its own below
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

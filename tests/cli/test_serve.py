@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import zipfile
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -235,6 +236,15 @@ def test_limits(greeter: Path) -> None:
         url = f"{runner.url}/predictions/greeter"
         assert httpx.post(url, content=b"1234").status_code == 413
         assert httpx.post(url, content=b"123").status_code == 500
+
+
+def test_a_shells_limit_of_open_files_is_no_limit_of_connections(greeter: Path) -> None:
+    limited = ("sh", "-c", 'ulimit -S -n 64; exec "$@"', "-", sys.executable, "-m", "hatch_mar")
+    with start_runner("serve", str(greeter), argv=limited) as runner, ExitStack() as stack:
+        wires = [stack.enter_context(connect(runner.url)) for _ in range(100)]
+        for wire in wires:
+            wire.send(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert [wire.read().status for wire in wires] == [200] * 100
 
 
 def test_a_taken_port_is_known_before_anything_is_loaded(greeter: Path, scratch: Path) -> None:
