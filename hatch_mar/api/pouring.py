@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import TYPE_CHECKING
-
-from hatch_mar.serve.shared import SharedMemory, send_tail
 
 if TYPE_CHECKING:
     import asyncio
@@ -29,7 +26,7 @@ def pour(exchange: Exchange, transport: asyncio.Transport, flow: FlowControl) ->
             transport.write(piece)
             continue
         rest = memoryview(piece)
-        while rest := _send_past(transport, rest):
+        while rest:
             if flow.write_paused:
                 exchange.output = (rest, *exchange.output[place + 1 :])
                 return False
@@ -38,20 +35,3 @@ def pour(exchange: Exchange, transport: asyncio.Transport, flow: FlowControl) ->
             transport.write(rest[:_AT_ONCE])
             rest = rest[_AT_ONCE:]
     return True
-
-
-def _send_past(transport: asyncio.Transport, rest: memoryview) -> memoryview:
-    """Send what fits of shared memory, past a transport that holds nothing back; return the rest.
-
-    The transport would map it, and copy it twice. With TLS there is no way past it.
-    """
-    if (
-        isinstance(rest.obj, SharedMemory)
-        and not transport.get_write_buffer_size()
-        and transport.get_extra_info("sslcontext") is None
-    ):
-        sock = transport.get_extra_info("socket").fileno()
-        with suppress(OSError):  # there is no room, or nobody: the transport finds out
-            while count := send_tail(sock, rest):
-                rest = rest[count:]
-    return rest
