@@ -38,7 +38,6 @@ _HEAD = mmap.PAGESIZE
 _TAKEN, _FREE, _SHARED_ON = b"\0", b"\1", b"\2"
 """What the first byte says. Nobody can tell who else sees a body once its reader has handed it on,
 or was forked: that memory is not used again."""
-_SEALS = getattr(fcntl, "F_SEAL_SHRINK", 0) | getattr(fcntl, "F_SEAL_SEAL", 0)
 _RIGHTS_SPACE = socket.CMSG_SPACE(MOST_AT_ONCE * array.array("i").itemsize)
 # Plain numbers, here and where they are used: flags of `enum` take a microsecond to be combined.
 _CLOSE_ON_EXEC = int(getattr(socket, "MSG_CMSG_CLOEXEC", 0))
@@ -143,7 +142,6 @@ class _Spares:
 
 
 _spares = _Spares()
-forget_spares = _spares.clear
 os.register_at_fork(before=_spares.fork)
 
 
@@ -191,7 +189,9 @@ class Writer:
             OSError: it cannot be mapped.
         """
         if not _is_sealed(self._descriptor):  # else it was handed over before
-            fcntl.fcntl(self._descriptor, fcntl.F_ADD_SEALS, _SEALS)
+            fcntl.fcntl(
+                self._descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL
+            )
         return memoryview(SharedMemory(os.dup(self._descriptor), self.size, is_ours=True))
 
     def __del__(self) -> None:

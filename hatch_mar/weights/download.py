@@ -97,7 +97,7 @@ class Download:
         self.is_resumed = partial.present > 0
         """Whether there were bytes before."""
         self.is_misfit = False
-        """Whether a connection was given other bytes than it had asked for."""
+        """Whether parts came that are not of one file: the next attempt has one connection."""
         self._changed = threading.Condition()
         self._taken: dict[threading.Thread, Span] = {}
         self._streams: dict[threading.Thread, Stream] = {}

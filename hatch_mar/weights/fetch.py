@@ -171,10 +171,6 @@ def _silent(done: int, total: int | None) -> None:
     del done, total
 
 
-class _MisfitError(ConnectionError):
-    """Parts that are not of one file: the next attempt is made with one connection, from zero."""
-
-
 @dataclass(slots=True, kw_only=True)
 class _Transfer:
     """Everything that is tried for one file, under its lock."""
@@ -241,7 +237,7 @@ class _Transfer:
                     logger.info("%s: %s; trying again", redact(source), error)
                     asked = error.retry_after if isinstance(error, BusyError) else 0.0
                     self.patience.wait(failures, asked=asked)
-                    if download.is_misfit or isinstance(error, _MisfitError):
+                    if download.is_misfit:
                         lanes = replace(lanes, most=1)
                 else:
                     return
@@ -260,5 +256,6 @@ class _Transfer:
         self.partial.discard()
         if download.is_resumed or download.streams > 1:
             # The beginning may be of another file; from zero on, it is this source's word alone.
-            raise _MisfitError("the parts of two answers do not fit together")
+            download.is_misfit = True
+            raise ConnectionError("the parts of two answers do not fit together")
         raise DigestMismatchError(f"sha256 {found}, not {self.sha256}")

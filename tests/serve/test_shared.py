@@ -28,7 +28,7 @@ from hatch_mar.serve.channel import (
 from hatch_mar.serve.frames import ChannelError, Frame, FrameReader, Kind, encode_frame, receive
 from hatch_mar.serve.gathering import GatheredBody
 from hatch_mar.serve.packing import pack_request
-from hatch_mar.serve.shared import SHARED_FROM, SharedMemory, find, forget_spares, send, share
+from hatch_mar.serve.shared import SHARED_FROM, SharedMemory, find, send, share
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,12 +41,12 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="Linux s
 @pytest.fixture(autouse=True)
 def nothing_left() -> Iterator[None]:
     """Fail a test after which a file descriptor is open that was not open before."""
-    forget_spares()
+    shared._spares.clear()
     gc.collect()
     before = list_open()
     yield
     gc.collect()
-    forget_spares()
+    shared._spares.clear()
     assert list_open() <= before
 
 
@@ -305,7 +305,7 @@ def test_only_some_memory_is_kept(pair: Pair) -> None:
     bodies = [hand_over(pair, LARGE) for _ in range(20)]
     del bodies
     assert len(list_open()) - before == 8
-    forget_spares()
+    shared._spares.clear()
     hand_over(pair, bytes(17 << 20))
     assert len(list_open()) == before
 
@@ -343,7 +343,7 @@ def test_threads_and_forks_do_not_disturb_each_other(pair: Pair) -> None:
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(1, 255), st.integers(0, 2))))
 def test_nobody_ever_sees_another_ones_body(steps: list[tuple[int, int, int]]) -> None:
     """In steps, somebody lets go of a body, and gets one of some size, or another one's."""
-    forget_spares()
+    shared._spares.clear()
     held: dict[int, tuple[int, memoryview]] = {}
     ours, theirs = socket.socketpair()
     with ours, theirs:
